@@ -1,0 +1,71 @@
+"""Where truth lives: the one place that spells paths in the workspace.
+
+    datasets/<name>/   config.json, dataset.json (the card), tracks/<id>/ (a commit each: pcm.arrow, track.json), report.txt
+    sweeps/<name>/     config.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/: config.json, attempts/<n>.json,
+                       metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
+                       model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
+    songs/<batch>/     config.json, songs/<id>/ (a commit each: the audio and song.json)
+    albums/<name>/     album.yaml, tracks, pictures, page
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from samplernn.errors import BadInput
+from samplernn.storage import Storage
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+CONFIG = "config.json"
+
+
+def check_name(name: str) -> str:
+    """A name that may become a folder; raises BadInput with the rule otherwise."""
+    if not NAME.match(name):
+        raise BadInput(
+            f"the name {name!r} must be 1 to 64 letters, digits, dots, dashes or underscores and start with "
+            "a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The root folder of everything that is kept."""
+
+    storage: Storage
+
+    @classmethod
+    def open(cls, where: str | None = None) -> Workspace:
+        """The given root, else $ORCHESTRATOR_WORKSPACE, else ./workspace."""
+        return cls(Storage.open(where or os.environ.get("ORCHESTRATOR_WORKSPACE") or "workspace"))
+
+    def dataset(self, name: str) -> Storage:
+        """Folder of a dataset."""
+        return self.storage.at("datasets", check_name(name))
+
+    def sweep(self, name: str) -> Storage:
+        """Folder of a sweep."""
+        return self.storage.at("sweeps", check_name(name))
+
+    def trial(self, sweep: str, trial: str) -> Storage:
+        """Folder of one trial of a sweep."""
+        return self.sweep(sweep).at("trials", check_name(trial))
+
+    def batch(self, name: str) -> Storage:
+        """Folder of a batch of songs."""
+        return self.storage.at("songs", check_name(name))
+
+    def song(self, batch: str, song: str) -> Storage:
+        """Folder of one song of a batch."""
+        return self.batch(batch).at("songs", check_name(song))
+
+    def album(self, name: str) -> Storage:
+        """Folder of an album."""
+        return self.storage.at("albums", check_name(name))
+
+    def names(self, kind: str) -> list[str]:
+        """Names of all 'datasets', 'sweeps', 'songs' or 'albums'."""
+        return self.storage.at(kind).names()

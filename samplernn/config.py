@@ -1,0 +1,151 @@
+"""What identifies a model, its training and its songs: frozen, validated, without torch.
+
+Names are the reference's flags where the meaning is the same (see the table in README.md). Units are in
+the field docstrings; `null` in YAML is None here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Q_LEVELS_MAX = 1024
+
+
+class Frozen(BaseModel):
+    """Base of every config: immutable, unknown keys refused, docstrings become help texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelConfig(Frozen):
+    """SampleRNN (arXiv 1612.07837) as Dadabots trained it (arXiv 1811.06633). Defaults: their best settings."""
+
+    frame_sizes: Annotated[tuple[int, ...], Field(min_length=1, max_length=8)] = (16,)
+    """Samples a frame, one entry a tier, lowest first: [16] is two-tier, [2, 8] and [16, 64] are three-tier.
+    The sample tier sees the frame_sizes[0] samples before the one it predicts."""
+    dim: Annotated[int, Field(ge=1, le=16_384)] = 1024
+    """Width of every RNN layer and of the sample tier's layers."""
+    n_rnn: Annotated[int, Field(ge=1, le=64)] = 5
+    """RNN layers in each frame tier."""
+    rnn_type: Literal["LSTM", "GRU", "GRU-torch"] = "LSTM"
+    """GRU is the reference's (the reset gate is applied before the recurrent matrix); GRU-torch is torch.nn.GRU."""
+    skip_conn: bool = True
+    """Graves' skip connections (arXiv 1308.0850): upper layers also see the tier's input, and all layers are summed
+    into its output. Needs n_rnn >= 2."""
+    weight_norm: bool = True
+    """Weight normalisation (arXiv 1602.07868) of every matrix but the embedding."""
+    learn_h0: bool = False
+    """Learn the RNNs' state at the start of a chunk; zeros otherwise."""
+    emb_size: Annotated[int, Field(ge=0, le=4096)] = 256
+    """Size of the sample embedding; 0 feeds one-hot samples."""
+    q_levels: Annotated[int, Field(ge=2)] = 256
+    """Number of quantisation levels."""
+    q_type: Literal["linear", "mu-law", "a-law"] = "mu-law"
+    """Companding law of the quantiser."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        for below, above in zip((1, *self.frame_sizes), self.frame_sizes, strict=False):
+            if above < 1 or above % below or (below > 1 and above == below):
+                raise ValueError(
+                    f"frame_sizes {list(self.frame_sizes)}: each must be a larger multiple of the one before it; "
+                    "try [16], [2, 8] or [16, 64]"
+                )
+        if self.q_levels > Q_LEVELS_MAX:
+            table = self.frame_sizes[0] * self.q_levels * self.dim * 4 / 2**20
+            raise ValueError(
+                f"q_levels {self.q_levels} is above {Q_LEVELS_MAX}: its lookup table alone would take {table:,.0f} MiB; "
+                f"use {Q_LEVELS_MAX} or fewer"
+            )
+        if self.skip_conn and self.n_rnn == 1:
+            raise ValueError("skip_conn needs n_rnn >= 2 and n_rnn is 1; set model.skip_conn=false or add a layer")
+        return self
+
+    @property
+    def context(self) -> int:
+        """Samples that precede the first target of a window: the largest frame."""
+        return self.frame_sizes[-1]
+
+    @property
+    def q_zero(self) -> int:
+        """The code of silence."""
+        return self.q_levels // 2
+
+
+class TrainConfig(Frozen):
+    """How one trial is trained: truncated backpropagation through time over chunks walked side by side."""
+
+    max_steps: Annotated[int, Field(ge=1)] = 100_000
+    """Optimiser steps; one step is one TBPTT window of every chunk in the batch."""
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
+    """Chunks walked side by side."""
+    seq_len: Annotated[int, Field(ge=1)] | None = None
+    """Samples in one TBPTT window. 1,024 when neither this nor n_frames is given."""
+    n_frames: Annotated[int, Field(ge=1)] | None = None
+    """The same in frames of the largest frame size: give this or seq_len, not both."""
+    chunk_seconds: Annotated[float, Field(gt=0, le=3600)] = 8.0
+    """Length of a chunk in seconds; the hidden state is carried through a chunk and reset at its start."""
+    num_chunks: Annotated[int, Field(ge=1)] | None = 3200
+    """Training chunks, evenly spaced and overlapping as needed; null lays them end to end."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Adam's step size."""
+    grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Every gradient element is clipped to [-grad_clip, grad_clip]; null does not clip."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 123
+    """Seeds the initial weights and the order of the chunks."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 10_000
+    """Steps between checkpoints; each evaluates, commits the model and its state, and makes clips."""
+    log_every: Annotated[int, Field(ge=1)] = 100
+    """Steps between two rows of training metrics."""
+    eval_seconds: Annotated[float, Field(gt=0)] | None = 60.0
+    """Held-out audio per evaluation, in seconds, spread evenly over the split; null evaluates all of it."""
+    clips: Annotated[int, Field(ge=0, le=100)] = 4
+    """Clips generated at each checkpoint."""
+    clip_seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
+    """Length of a clip in seconds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.seq_len is not None and self.n_frames is not None:
+            raise ValueError("seq_len and n_frames both set the TBPTT window; give one of them")
+        return self
+
+
+class Experiment(Frozen):
+    """What identifies a trained model: the same experiment, seed and dataset give the same weights on one machine."""
+
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    train: TrainConfig = TrainConfig()
+    """How it is trained."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Experiment:
+        if self.seq_len % self.model.context:
+            raise ValueError(
+                f"seq_len {self.seq_len} is not a multiple of the largest frame size {self.model.context}; "
+                f"use {max(1, self.seq_len // self.model.context) * self.model.context}"
+            )
+        return self
+
+    @property
+    def seq_len(self) -> int:
+        """Samples in one TBPTT window."""
+        if self.train.n_frames is not None:
+            return self.train.n_frames * self.model.context
+        return self.train.seq_len or 1024
+
+
+class GenerateConfig(Frozen):
+    """What to draw from one checkpoint."""
+
+    songs: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """How many songs."""
+    seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """Length of each song in seconds."""
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Sampling temperature: 1 draws from the model's distribution, 0 takes the most likely sample."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Song i of a batch draws from the random stream (seed, i)."""

@@ -1,0 +1,141 @@
+"""A folder on any file system that pyarrow.fs opens: local, NFS, s3://, gs://.
+
+Every object is written once: no append and no rename, so that object stores serve as well as disks. On a local
+disk a write is flushed to the platter (fsync of file and folder) before it returns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow
+import pyarrow.fs as pafs
+
+from samplernn.errors import BadInput, StorageError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """One folder; `at` goes down, nothing goes up."""
+
+    fs: pafs.FileSystem
+    root: str
+
+    @classmethod
+    def open(cls, where: str | Path) -> Storage:
+        """Open a local path or a URI; relative local paths are resolved against the working directory.
+
+        Raises BadInput for a URI scheme that pyarrow.fs does not know.
+        """
+        text = str(where)
+        if "://" not in text:
+            return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().resolve()))
+        try:
+            fs, root = pafs.FileSystem.from_uri(text)
+        except (pyarrow.ArrowException, ValueError, OSError) as error:
+            raise BadInput(
+                f"{text!r} can't be opened as storage ({error}); give a folder, s3://bucket/path or gs://bucket/path"
+            ) from error
+        return cls(fs, root)
+
+    @property
+    def local(self) -> Path | None:
+        """The folder on this machine's own file system, or None for an object store."""
+        return Path(self.root) if isinstance(self.fs, pafs.LocalFileSystem) else None
+
+    def __str__(self) -> str:
+        return self.root if self.local else f"{self.fs.type_name}://{self.root}"
+
+    def at(self, *names: str) -> Storage:
+        """The folder below; names may not climb out."""
+        for name in names:
+            if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+                raise BadInput(f"{name!r} is not a folder name: no slashes, no dots alone")
+        return Storage(self.fs, "/".join((self.root, *names)))
+
+    def read(self, name: str) -> bytes:
+        """All bytes of an object. Raises FileNotFoundError, or StorageError when it can't be read."""
+        with self._named(f"read {name}"), self.fs.open_input_file(self._path(name)) as stream:
+            data: bytes = stream.read()
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write an object whole. Raises StorageError with the reason (disk full, read-only, no permission)."""
+        with self._named(f"write {name}"):
+            if self.local is None:
+                with self.fs.open_output_stream(self._path(name)) as stream:
+                    stream.write(data)
+            else:
+                self._write_local(name, data, os.O_TRUNC)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object only if there is none of that name; False when there is one.
+
+        Exclusive on file systems (O_EXCL). On object stores two writers within one round trip can both succeed.
+        """
+        with self._named(f"create {name}"):
+            if self.local is None:
+                if self.exists(name):
+                    return False
+                self.write(name, data)
+                return True
+            try:
+                self._write_local(name, data, os.O_EXCL)
+            except FileExistsError:
+                return False
+            return True
+
+    def exists(self, name: str) -> bool:
+        """Whether an object or a folder of that name is there."""
+        with self._named(f"look for {name}"):
+            found = self.fs.get_file_info(self._path(name)).type
+        return bool(found != pafs.FileType.NotFound)
+
+    def names(self) -> list[str]:
+        """Names of everything directly in this folder, sorted; empty when there is no such folder."""
+        with self._named("list"):
+            infos = self.fs.get_file_info(pafs.FileSelector(self.root, allow_not_found=True))
+        return sorted(info.base_name for info in infos)
+
+    def delete(self, name: str) -> None:
+        """Delete an object or a whole folder; nothing happens when it is not there."""
+        with self._named(f"delete {name}"):
+            kind = self.fs.get_file_info(self._path(name)).type
+            if kind == pafs.FileType.Directory:
+                self.fs.delete_dir(self._path(name))
+            elif kind == pafs.FileType.File:
+                self.fs.delete_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return self.at(name).root
+
+    def _write_local(self, name: str, data: bytes, flag: int) -> None:
+        folder = Path(self.root)
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | flag, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    @contextmanager
+    def _named(self, action: str) -> Iterator[None]:
+        """Turn the operating system's errors into one that says where and what to do."""
+        try:
+            yield
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except (OSError, pyarrow.ArrowException) as error:
+            raise StorageError(f"can't {action} in {self}: {error}; check space, permissions and the mount") from error
