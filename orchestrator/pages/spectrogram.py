@@ -1,0 +1,96 @@
+"""A picture of sound: log-frequency spectrogram of int16 PCM as a PNG with a perceptual colour map.
+
+Time runs to the right, PIXELS_PER_SECOND wide up to a bound; frequency rises on a logarithmic scale from FLOOR_HZ to
+half the sample rate, so that an octave is equally tall everywhere.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pcm = npt.NDArray[np.int16]
+Levels = npt.NDArray[np.float64]
+
+FLOOR_HZ = 40.0
+PIXELS_PER_SECOND = 24
+MIN_WIDTH, MAX_WIDTH = 120, 1600
+RANGE_DB = 72.0
+VERSION = 1
+"""Raised whenever the same PCM would give another picture."""
+_FRAME = 2048
+_FRAMES_PER_COLUMN = 6
+_COLUMNS_AT_ONCE = 64
+
+_INFERNO = np.array(
+    [
+        [0.00021894, 0.00165100, -0.01948090],
+        [0.10651342, 0.56395644, 3.93271239],
+        [11.60249308, -3.97285397, -15.94239411],
+        [-41.70399613, 17.43639888, 44.35414520],
+        [77.16293570, -33.40235894, -81.80730926],
+        [-71.31942825, 32.62606426, 73.20951986],
+        [25.13112622, -12.24266895, -23.07032500],
+    ]
+)
+"""Inferno of matplotlib (Smith and van der Walt, CC0) as a polynomial of degree 6 (fit by M. Zucker, public domain)."""
+
+
+def width(samples: int, sample_rate: int) -> int:
+    """Width in pixels of the picture of `samples` samples."""
+    return int(np.clip(round(samples / sample_rate * PIXELS_PER_SECOND), MIN_WIDTH, MAX_WIDTH))
+
+
+def row_frequencies(height: int, sample_rate: int) -> npt.NDArray[np.float64]:
+    """Centre frequency in Hz of every row of pixels [height], the top row first."""
+    return np.geomspace(sample_rate / 2, FLOOR_HZ, height)
+
+
+def spectrogram(pcm: Pcm, sample_rate: int, height: int = 160) -> Levels:
+    """Levels in dB of full scale [height, width], the highest frequency first; a full-scale sine measures 0 dB."""
+    columns = width(len(pcm), sample_rate)
+    weights = _rows_from_bins(height, sample_rate)
+    window = np.hanning(_FRAME) * (2 / np.hanning(_FRAME).sum())
+    padded = np.pad(pcm.astype(np.float64) / 32768, _FRAME // 2)
+    per_column = int(np.clip(-(-len(pcm) * 2 // (columns * _FRAME)), 2, _FRAMES_PER_COLUMN))
+    centres = (np.arange(columns * per_column) + 0.5) * len(pcm) / (columns * per_column)
+    starts = np.minimum(centres.astype(np.int64), max(0, len(padded) - _FRAME))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)
+    power = np.empty((height, columns))
+    for first in range(0, columns, _COLUMNS_AT_ONCE):
+        block = starts[first * per_column : (first + _COLUMNS_AT_ONCE) * per_column]
+        bins = np.abs(np.fft.rfft(frames[block] * window, axis=1)) ** 2
+        bins = bins.reshape(-1, per_column, bins.shape[1]).mean(axis=1)
+        power[:, first : first + len(bins)] = weights @ bins.T
+    return np.asarray(10 * np.log10(power + 1e-12))
+
+
+def spectrogram_png(pcm: Pcm, sample_rate: int, height: int = 160) -> bytes:
+    """PNG of the spectrogram; black lies RANGE_DB below the loudest half per cent, and never above -60 dBFS."""
+    levels = spectrogram(pcm, sample_rate, height)
+    top = max(float(np.percentile(levels, 99.5)), RANGE_DB - 60 - RANGE_DB)
+    shades = np.clip((levels - top) / RANGE_DB + 1, 0, 1)
+    picture = Image.fromarray((shades * 255).round().astype(np.uint8), mode=None)
+    picture.putpalette(colour_map().tobytes())
+    png = io.BytesIO()
+    picture.save(png, format="PNG", optimize=True)
+    return png.getvalue()
+
+
+def colour_map() -> npt.NDArray[np.uint8]:
+    """The 256 colours [256, 3], dark to bright."""
+    powers = np.linspace(0, 1, 256)[:, None] ** np.arange(len(_INFERNO))
+    return np.asarray((np.clip(powers @ _INFERNO, 0, 1) * 255).round().astype(np.uint8))
+
+
+def _rows_from_bins(height: int, sample_rate: int) -> npt.NDArray[np.float64]:
+    """Weights [height, bins]: a triangle around each row's frequency, at least one bin wide, of sum 1."""
+    bins = np.arange(_FRAME // 2 + 1) * sample_rate / _FRAME
+    centres = row_frequencies(height, sample_rate)[:, None]
+    step = (sample_rate / 2 / FLOOR_HZ) ** (1 / (height - 1)) - 1
+    reach = np.maximum(centres * step, sample_rate / _FRAME)
+    weights = np.maximum(0, 1 - np.abs(bins - centres) / reach)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -1,0 +1,129 @@
+"""SampleRNN (arXiv 1612.07837): frame tiers that condition one another, and a sample tier that predicts.
+
+A window of codes [batch, context + T] holds the `context` samples before the first target (the largest frame) and the T
+targets. The tier with frames of f samples reads frames that end just before what they condition.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from samplernn.config import ModelConfig
+from samplernn.tiers import Linear, RnnStack
+
+State = list[Tensor]
+BITS_PER_NAT = 1 / math.log(2)
+
+
+class FrameTier(nn.Module):
+    """One frame tier: RNN steps over frames of `frame_size` samples, upsampled to `ratio` conditioning vectors each."""
+
+    def __init__(self, config: ModelConfig, tier: int) -> None:
+        super().__init__()
+        self.frame_size = config.frame_sizes[tier]
+        self.ratio = self.frame_size // (config.frame_sizes[tier - 1] if tier else 1)
+        self.top = tier == len(config.frame_sizes) - 1
+        norm = config.weight_norm
+        self.expand = None if self.top else Linear(self.frame_size, config.dim, weight_norm=norm, gain=2.0)
+        self.rnn = RnnStack(config, self.frame_size if self.top else config.dim)
+        self.upsample = Linear(config.dim, config.dim * self.ratio, weight_norm=norm, gain=2.0)
+
+    def forward(self, samples: Tensor, above: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
+        """samples [batch, frames * frame_size] scaled to [-2, 2], above [frames, batch, dim] or None at the top.
+
+        Returns conditioning [frames * ratio, batch, dim] and the new state.
+        """
+        batch = samples.shape[0]
+        frames = samples.view(batch, -1, self.frame_size).transpose(0, 1)
+        x = frames if self.expand is None else self.expand(frames) + above
+        out, state = self.rnn(x.contiguous(), state)
+        up = self.upsample(out).view(len(out), batch, self.ratio, -1)
+        return up.transpose(1, 2).reshape(len(out) * self.ratio, batch, -1), state
+
+
+class SampleTier(nn.Module):
+    """The MLP that predicts a sample from the frame before it and the conditioning."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.q_levels, self.frame_size = config.q_levels, config.frame_sizes[0]
+        width = config.emb_size or config.q_levels
+        norm = config.weight_norm
+        self.embedding = nn.Parameter(torch.randn(config.q_levels, width)) if config.emb_size else None
+        self.l1 = Linear(self.frame_size * width, config.dim, weight_norm=norm, gain=2.0, bias=False)
+        self.l2 = Linear(config.dim, config.dim, weight_norm=norm, gain=2.0)
+        self.l3 = Linear(config.dim, config.dim, weight_norm=norm, gain=2.0)
+        self.out = Linear(config.dim, config.q_levels, weight_norm=norm)
+        if config.dim == config.q_levels:
+            self.out.replace_(slice(None), nn.init.orthogonal_(torch.empty(config.q_levels, config.dim)))
+        self.register_buffer("offsets", torch.arange(self.frame_size) * config.q_levels, persistent=False)
+
+    def table(self) -> Tensor:
+        """L1 as rows to look up: [frame_size * q_levels, dim], row p * q_levels + q for level q at position p.
+
+        An embedding followed by a linear map without activation is a table (exact): table[p, q] = emb[q] W1[p].
+        """
+        dim = self.l1.v.shape[0]
+        w = self.l1.weight.view(dim, self.frame_size, -1).permute(1, 2, 0)
+        rows = w if self.embedding is None else torch.matmul(self.embedding, w)
+        return rows.reshape(self.frame_size * self.q_levels, dim)
+
+    def forward(self, codes: Tensor, conditioning: Tensor) -> Tensor:
+        """codes [batch, frame_size + T - 1], conditioning [T, batch, dim] -> logits [batch, T, q_levels]."""
+        rows = codes.unfold(1, self.frame_size, 1) + self.offsets
+        batch, length, _ = rows.shape
+        l1 = functional.embedding_bag(rows.reshape(batch * length, -1), self.table(), mode="sum")
+        x = l1.view(batch, length, -1) + conditioning.transpose(0, 1)
+        x = functional.relu(self.l2(x))
+        x = functional.relu(self.l3(x))
+        logits: Tensor = self.out(x)
+        return logits
+
+
+class SampleRNN(nn.Module):
+    """The whole network; `config` says what it is."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frame_tiers = nn.ModuleList(FrameTier(config, tier) for tier in range(len(config.frame_sizes)))
+        self.sample_tier = SampleTier(config)
+
+    @classmethod
+    def seeded(cls, config: ModelConfig, seed: int) -> SampleRNN:
+        """A model whose initial weights depend only on the config and the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)
+
+    def initial_state(self, batch: int) -> State:
+        """The state at the start of a chunk, one tensor a frame tier."""
+        return [tier.rnn.initial_state(batch) for tier in self.frame_tiers]
+
+    def forward(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        """codes int64 [batch, context + T] -> (logits [batch, T, q_levels] of the last T samples, the new state).
+
+        T is a multiple of the largest frame size.
+        """
+        context = self.config.context
+        length = codes.shape[1] - context
+        scaled = (codes.to(torch.float32) / (self.config.q_levels / 2) - 1) * 2
+        above, ends = None, []
+        for tier, start in zip(reversed(self.frame_tiers), reversed(state), strict=True):
+            first = context - tier.frame_size
+            above, end = tier(scaled[:, first : first + length], above, start)
+            ends.append(end)
+        below = codes[:, context - self.config.frame_sizes[0] : -1]
+        return self.sample_tier(below, above), ends[::-1]
+
+
+def nll_bits(logits: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum of -log2 p(target) over the unmasked targets: logits [batch, T, q_levels], targets and mask [batch, T]."""
+    nats = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    if mask is not None:
+        nats = nats * mask.flatten()
+    return nats.sum() * BITS_PER_NAT
