@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from xml.etree import ElementTree as ET
 
 WIDTH, HEIGHT = 760, 380
@@ -18,6 +17,10 @@ COLOURS = 7
 """Lines with a colour of their own, the best one included."""
 MAX_POINTS = 400
 MAX_DOTS = 40
+_SPILL = 6
+_X, _Y, _W, _H = LEFT - _SPILL, TOP - _SPILL, WIDTH - LEFT - RIGHT + 2 * _SPILL, HEIGHT - TOP - BOTTOM + 2 * _SPILL
+_PLOT = {"x": f"{_X}", "y": f"{_Y}", "width": f"{_W}", "height": f"{_H}", "viewBox": f"{_X} {_Y} {_W} {_H}"}
+"""The box of the lines; dots on its edge spill over by a few pixels."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,7 @@ def curve_svg(lines: Sequence[Line], x: Axis, y: Axis, title: str, y_max: float 
     attributes = {"class": "curve", "viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria-label": title}
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", **attributes})
     _axes(svg, frame, x_ticks, y_ticks, x, y)
-    name = f"plot-{next(_serial)}"
-    clip = ET.SubElement(ET.SubElement(svg, "defs"), "clipPath", {"id": name})
-    ET.SubElement(clip, "rect", _box(LEFT - 6, TOP - 6, WIDTH - LEFT - RIGHT + 12, HEIGHT - TOP - BOTTOM + 12))
-    plot = ET.SubElement(svg, "g", {"clip-path": f"url(#{name})"})
+    plot = ET.SubElement(svg, "svg", _PLOT)  # a nested svg cuts off what leaves it, without ids
     for line, points in sorted(clean, key=lambda at: -COLOURS if at[0].colour is None else -at[0].colour):
         _draw(plot, frame, line, points, x, y)
     return ET.tostring(svg, encoding="unicode")
@@ -100,9 +100,6 @@ class _Frame:
         )
 
 
-_serial = count()
-
-
 def _axes(svg: ET.Element, frame: _Frame, xs: list[float], ys: list[float], x: Axis, y: Axis) -> None:
     group = ET.SubElement(svg, "g", {"class": "axes", "aria-hidden": "true"})
     for value in ys:
@@ -141,10 +138,6 @@ def _text(group: ET.Element, text: str, x: float, y: float, anchor: str, kind: s
     element = ET.SubElement(group, "text", where)
     element.text = text
     return element
-
-
-def _box(x: float, y: float, width: float, height: float) -> dict[str, str]:
-    return {"x": f"{x}", "y": f"{y}", "width": f"{width}", "height": f"{height}"}
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -19,6 +19,7 @@ FLOOR_HZ = 40.0
 PIXELS_PER_SECOND = 24
 MIN_WIDTH, MAX_WIDTH = 120, 1600
 RANGE_DB = 72.0
+QUIET_DB = -48.0
 VERSION = 1
 """Raised whenever the same PCM would give another picture."""
 _FRAME = 2048
@@ -69,11 +70,12 @@ def spectrogram(pcm: Pcm, sample_rate: int, height: int = 160) -> Levels:
 
 
 def spectrogram_png(pcm: Pcm, sample_rate: int, height: int = 160) -> bytes:
-    """PNG of the spectrogram; black lies RANGE_DB below the loudest half per cent, and never above -60 dBFS."""
+    """PNG of the spectrogram; black lies RANGE_DB below the loudest half per cent, so that loud and quiet music
+    show alike; what is quieter than QUIET_DB altogether stays dark."""
     levels = spectrogram(pcm, sample_rate, height)
-    top = max(float(np.percentile(levels, 99.5)), RANGE_DB - 60 - RANGE_DB)
+    top = max(float(np.percentile(levels, 99.5)), QUIET_DB)
     shades = np.clip((levels - top) / RANGE_DB + 1, 0, 1)
-    picture = Image.fromarray((shades * 255).round().astype(np.uint8), mode=None)
+    picture = Image.fromarray((shades * 255).round().astype(np.uint8))
     picture.putpalette(colour_map().tobytes())
     png = io.BytesIO()
     picture.save(png, format="PNG", optimize=True)

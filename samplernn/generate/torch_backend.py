@@ -6,12 +6,16 @@ advances all slots by whole blocks; what a slot holds (codes so far, RNN state) 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from samplernn.folding import FoldedLayer, FoldedModel, FoldedTier
 
 ARITHMETIC_VERSION = 1
+Choose = Callable[[int, Tensor], Tensor]
+"""(sample number in the block, logits [slots, q_levels]) -> codes [slots, 1]."""
 
 
 class TorchBackend:
@@ -25,6 +29,7 @@ class TorchBackend:
         self._offsets = torch.arange(self._frame, device=device) * config.q_levels
         self._history = torch.full((slots, self._context), config.q_zero, dtype=torch.int64, device=device)
         self._states = [tier.h0.repeat(1, 1, slots, 1) for tier in model.tiers]
+        self._bags = torch.arange(0, slots * self._frame, self._frame, device=device)
 
     @property
     def engine_id(self) -> str:
@@ -32,6 +37,7 @@ class TorchBackend:
         device = self.model.table.device.type
         return f"torch-{device}-fp32-slots{self.slots}-threads{torch.get_num_threads()}-v{ARITHMETIC_VERSION}"
 
+    @torch.inference_mode()
     def reset(self, slot: int) -> None:
         """Put silence before a slot and its RNNs at the start of a song."""
         self._history[slot] = self.model.config.q_zero
@@ -69,7 +75,7 @@ class TorchBackend:
         self._walk(codes.shape[1], choose)
         return torch.stack(seen, dim=1)
 
-    def _walk(self, samples: int, choose) -> Tensor:  # type: ignore[no-untyped-def]
+    def _walk(self, samples: int, choose: Choose) -> Tensor:
         model, context, frame = self.model, self._context, self._frame
         codes = torch.empty((self.slots, context + samples), dtype=torch.int64, device=self._history.device)
         codes[:, :context] = self._history
@@ -79,17 +85,12 @@ class TorchBackend:
             if t % frame == 0:
                 self._run_tiers(t, codes[:, :now], above)
             rows = codes[:, now - frame : now] + self._offsets
-            x = torch.embedding_bag(model.table, rows.view(-1), self._bags(rows), mode=0)[0]
+            x = torch.embedding_bag(model.table, rows.view(-1), self._bags, mode=0)[0]
             x = torch.relu_(x.add_(above[0][t % frame]))
             x = torch.relu_(torch.addmm(model.b3, x, model.w3))
             codes[:, now : now + 1] = choose(t, torch.addmm(model.b_out, x, model.w_out))
         self._history = codes[:, samples:].clone()
         return codes[:, context:]
-
-    def _bags(self, rows: Tensor) -> Tensor:
-        if not hasattr(self, "_starts"):
-            self._starts = torch.arange(0, rows.numel(), rows.shape[1], device=rows.device)
-        return self._starts
 
     def _run_tiers(self, t: int, past: Tensor, above: list[Tensor]) -> None:
         for index in range(len(self.model.tiers) - 1, -1, -1):
@@ -101,18 +102,18 @@ class TorchBackend:
                 weight, bias = tier.expand
                 upper = above[index + 1]
                 frame = torch.addmm(bias, frame, weight) + upper[(t // tier.frame_size) % len(upper)]
-            out, self._states[index] = _step(tier, frame, self._states[index])
+            out, self._states[index] = _step(tier, frame, self._states[index], self.model.config.rnn_type)
             up = torch.addmm(tier.up_bias, out, tier.up)
             above[index] = up.view(self.slots, tier.ratio, -1).transpose(0, 1).contiguous()
 
 
-def _step(tier: FoldedTier, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def _step(tier: FoldedTier, x: Tensor, state: Tensor, rnn_type: str) -> tuple[Tensor, Tensor]:
     """One RNN step of a tier: x [slots, n_in], state [n_rnn, parts, slots, dim] -> (output [slots, dim], state)."""
     below, total, ends = x, tier.out_bias, []
     for index, layer in enumerate(tier.layers):
         if index and layer.to_out is not None:
             below = torch.cat((below, x), dim=1)
-        end = _cell(layer, below, state[index])
+        end = _CELLS[rnn_type](layer, below, state[index])
         ends.append(end)
         below = end[0]
         if layer.to_out is not None and total is not None:
@@ -120,5 +121,30 @@ def _step(tier: FoldedTier, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     return (below if total is None else total), torch.stack(ends)
 
 
-def _cell(layer: FoldedLayer, x: Tensor, state: Tensor) -> Tensor:
-    raise NotImplementedError
+def _lstm(layer: FoldedLayer, x: Tensor, state: Tensor) -> Tensor:
+    """state and result [2, slots, dim]: h and c. Gates in torch's order i, f, g, o."""
+    h, c = state
+    i, f, g, o = torch.addmm(torch.addmm(layer.bias, x, layer.w_x), h, layer.w_h).chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.stack((torch.sigmoid(o) * torch.tanh(c), c))
+
+
+def _gru(layer: FoldedLayer, x: Tensor, state: Tensor) -> Tensor:
+    """The reference's GRU, state [1, slots, dim]: r, u, candidate; the reset gate before the recurrent matrix."""
+    h, dim = state[0], state.shape[-1]
+    projected = torch.addmm(layer.bias, x, layer.w_x)
+    r, u = torch.sigmoid(torch.addmm(projected[:, : 2 * dim], h, layer.w_h[:, : 2 * dim])).chunk(2, dim=1)
+    candidate = torch.tanh(torch.addmm(projected[:, 2 * dim :], r * h, layer.w_h[:, 2 * dim :]))
+    return torch.lerp(h, candidate, u)[None]
+
+
+def _gru_torch(layer: FoldedLayer, x: Tensor, state: Tensor) -> Tensor:
+    """torch.nn.GRU, state [1, slots, dim]: r, z, n; the reset gate after the recurrent matrix."""
+    h = state[0]
+    x_r, x_z, x_n = torch.addmm(layer.bias, x, layer.w_x).chunk(3, dim=1)
+    h_r, h_z, h_n = (h @ layer.w_h).chunk(3, dim=1)
+    n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
+    return torch.lerp(n, h, torch.sigmoid(x_z + h_z))[None]
+
+
+_CELLS = {"LSTM": _lstm, "GRU": _gru, "GRU-torch": _gru_torch}

@@ -1,0 +1,44 @@
+"""The config beside the output: written once, and the same name with another config is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from samplernn import commit
+from samplernn.config import Frozen
+from samplernn.errors import BadInput
+from samplernn.storage import Storage
+
+_ABSENT = object()
+
+
+def check_same_config(folder: Storage, name: str, config: Frozen) -> None:
+    """Record the config in `folder` as `name`, or check that it is the one recorded there.
+
+    Raises BadInput that lists every dotted key that differs (old -> new), Damaged when the record does not verify.
+    """
+    body = config.model_dump(mode="json")
+    if folder.create(name, commit.record_bytes(body)):
+        return
+    changed = list(differences(commit.read_record(folder, name), body))
+    if changed:
+        raise BadInput(
+            f"{folder} was made with another config: {'; '.join(changed)}. "
+            "Use the recorded values, or another name for this config"
+        )
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """Every dotted key at which two JSON bodies differ, as `key: old -> new`, sorted by key."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):
+            dotted = f"{key}.{name}" if key else name
+            yield from differences(old.get(name, _ABSENT), new.get(name, _ABSENT), dotted)
+    elif old is _ABSENT or new is _ABSENT or json.dumps(old) != json.dumps(new):
+        yield f"{key}: {_shown(old)} -> {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    return "(none)" if value is _ABSENT else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,226 @@
+"""The shipper: a process apart from training that tails a sweep on storage and ships it to W&B.
+
+    python -m orchestrator.tracking.shipper --workspace URI --sweep NAME --mode online|offline --project P
+
+It only reads the sweep, so training neither waits for it nor dies of it; whatever fails here is logged and tried again,
+later and later. It drains and ends on SIGTERM, when its driver (--driver PID) is gone, and at once when it has none.
+Online, a trial's run stays open while the trial goes on. Offline, what is new becomes a finished W&B run folder when the
+trial ends, every FLUSH_S, and when the shipper ends; `wandb sync` joins the folders of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, replace
+
+from orchestrator.tracking.history import ENDED, Shipped, last_step, unshipped
+from orchestrator.tracking.ledger import Ledger, take_lock, tracking_folder
+from orchestrator.tracking.wandb_run import RunPlace, TrialRun, WandbFailed, abandon_all
+from orchestrator.trials import SweepView, TrialView
+from orchestrator.workspace import Workspace
+from samplernn.errors import SampleRNNError
+
+POLL_S = {"online": 5.0, "offline": 20.0}
+FLUSH_S = 600.0
+BACKOFF_S = (5.0, 300.0)
+DRAIN_S = 45.0
+REST = 20
+"""A look at the sweep that took t seconds is followed by a rest of at least REST * t: at most 5 % of one core."""
+
+log = logging.getLogger("shipper")
+
+
+@dataclass
+class Backoff:
+    """When to try again after failures: later and later, until something works."""
+
+    wait_s: float = 0.0
+    until: float = 0.0
+
+    def failed(self) -> None:
+        """One more failure."""
+        self.wait_s = min(max(BACKOFF_S[0], 2 * self.wait_s), BACKOFF_S[1])
+        self.until = time.monotonic() + self.wait_s
+
+
+class Shipper:
+    """Everything that one sweep has sent and has still to send."""
+
+    def __init__(self, workspace: Workspace, sweep: str, place: RunPlace, flush_s: float = FLUSH_S) -> None:
+        self._workspace, self._sweep, self._place, self._flush_s = workspace, sweep, place, flush_s
+        self._ledger = Ledger(place.folder, place.mode)
+        self._seen: dict[str, tuple[int, str]] = {}
+        self._open: dict[str, tuple[TrialRun, Shipped]] = {}
+        self._flushed: dict[str, float] = {}
+        self._backoff = Backoff()
+        self._url, self._error = "", ""
+
+    def look(self, draining: bool) -> float:
+        """Read the sweep once and ship what was settled at the look before. Returns the seconds that reading took."""
+        started = time.monotonic()
+        try:
+            view = SweepView.open(self._workspace, self._sweep)
+        except (SampleRNNError, OSError) as error:
+            log.warning("can't read the sweep: %s", error)
+            return time.monotonic() - started
+        took = time.monotonic() - started
+        self._place = replace(self._place, dataset=view.config.dataset)
+        if draining:
+            self._backoff = Backoff()
+        behind = 0
+        for trial in view.trials:
+            before = self._seen.get(trial.name)
+            self._seen[trial.name] = (last_step(trial), trial.state)
+            behind += not (before is not None and self._ship(trial, before, draining))
+        runs = sum(self._ledger.read(trial.name) != Shipped() for trial in view.trials)
+        self._ledger.write_status(runs=runs, behind=behind, url=self._url, error=self._error)
+        return took
+
+    def close(self) -> None:
+        """Leave W&B."""
+        abandon_all()
+        self._ledger.close()
+
+    def _ship(self, trial: TrialView, before: tuple[int, str], draining: bool) -> bool:
+        """Ship one trial as far as it is due; False when something is due and could not be shipped."""
+        ended = trial.state in ENDED and before[1] == trial.state
+        below = None if ended else before[0]
+        run, shipped = self._open.get(trial.name, (None, self._ledger.read(trial.name)))
+        finish = draining or ended or self._place.mode == "offline"
+        tell_end = ended and shipped.state != trial.state
+        if not (unshipped(trial, shipped, below) or tell_end or (run is not None and finish)):
+            return True
+        if not (tell_end or draining or self._due(trial.name)):
+            return True
+        if time.monotonic() < self._backoff.until:
+            return False
+        try:
+            self._send(trial, below, finish)
+        except WandbFailed as error:
+            self._fail(trial.name, error)
+            return False
+        self._backoff = Backoff()
+        return True
+
+    def _due(self, trial: str) -> bool:
+        """Online at once; offline when FLUSH_S have passed since the trial's last run folder or first look."""
+        now = time.monotonic()
+        return self._place.mode == "online" or now - self._flushed.setdefault(trial, now) >= self._flush_s
+
+    def _send(self, trial: TrialView, below: int | None, finish: bool) -> None:
+        """Send a trial's rows; with `finish` close its run and, once W&B has everything, note that in the ledger."""
+        run, shipped = self._open.get(trial.name, (None, self._ledger.read(trial.name)))
+        if run is None:
+            run = TrialRun(replace(self._place, folder=self._ledger.staging), trial)
+            self._url = run.project_url or self._url
+            shipped = shipped.through(run.shipped_step, trial.clips)
+        for row in unshipped(trial, shipped, below):
+            run.log(row)
+            shipped = shipped.after(row)
+        self._open[trial.name] = (run, shipped)
+        if not finish:
+            return
+        state = trial.state if below is None else ""
+        run.close(trial, ended=below is None)
+        del self._open[trial.name]
+        self._ledger.write(
+            trial.name, replace(shipped, state=state), run.folder, self._place.mode == "offline"
+        )
+        self._flushed[trial.name] = time.monotonic()
+        log.info("%s: shipped to step %d %s", trial.name, shipped.step, state)
+
+    def _fail(self, trial: str, error: WandbFailed) -> None:
+        """Forget the open runs: what the server did not confirm is offered again when it answers."""
+        self._backoff.failed()
+        self._error = str(error)
+        self._open.clear()
+        abandon_all()
+        log.warning("%s: %s; next try in %.0f s", trial, error, self._backoff.wait_s)
+
+
+class Ending:
+    """Whether it is time to end: asked by a signal, or the driver is gone."""
+
+    def __init__(self, driver: int | None) -> None:
+        self._driver, self._asked = driver, False
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+
+    def __bool__(self) -> bool:
+        return self._asked or self._driver is None or os.getppid() != self._driver
+
+    def rest(self, seconds: float) -> None:
+        """Sleep, but not past the end."""
+        until = time.monotonic() + seconds
+        while not self and (left := until - time.monotonic()) > 0:
+            time.sleep(min(0.5, left))
+
+
+def main() -> None:
+    """Run until the driver asks for the end, or is gone."""
+    arguments = _arguments()
+    ending = Ending(arguments.driver)
+    os.nice(10)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    workspace = Workspace.open(arguments.workspace)
+    folder = tracking_folder(workspace, arguments.sweep)
+    while (lock := take_lock(folder)) is None:  # the shipper of a killed driver may still be draining
+        if ending:
+            log.warning("another shipper has %s", folder)
+            return
+        ending.rest(1.0)
+    with lock:
+        log.info(
+            "ships %s to %s, %s; pid %d", arguments.sweep, arguments.project, arguments.mode, os.getpid()
+        )
+        place = RunPlace(arguments.sweep, "", arguments.project, arguments.mode, folder)
+        shipper = Shipper(workspace, arguments.sweep, place, arguments.flush_s)
+        poll_s = arguments.poll_s or POLL_S[arguments.mode]
+        while not ending:
+            ending.rest(max(poll_s, REST * shipper.look(draining=False)))
+        _drain(shipper)
+
+
+def _drain(shipper: Shipper) -> None:
+    """Ship everything that is settled within DRAIN_S; whatever is left then is the next shipper's."""
+    watchdog = threading.Timer(DRAIN_S, _give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    shipper.look(draining=False)
+    shipper.look(draining=True)
+    shipper.close()
+    watchdog.cancel()
+    log.info("ends")
+
+
+def _give_up() -> None:
+    log.warning("gave up after %.0f s; the next shipper of this sweep goes on", DRAIN_S)
+    os._exit(3)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.tracking.shipper", description=__doc__)
+    parser.add_argument("--workspace", required=True)
+    parser.add_argument("--sweep", required=True)
+    parser.add_argument("--mode", required=True, choices=["online", "offline"])
+    parser.add_argument("--project", required=True)
+    parser.add_argument(
+        "--driver", type=int, help="process id of the parent to work for; without it, ship and end"
+    )
+    parser.add_argument("--poll-s", type=float, help="seconds between two looks at the sweep")
+    parser.add_argument(
+        "--flush-s", type=float, default=FLUSH_S, help="offline: seconds between a trial's folders"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

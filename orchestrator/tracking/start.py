@@ -1,0 +1,115 @@
+"""The driver's side of tracking: start the shipper beside a sweep, and take leave of it within a bounded time."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.config import Tracking
+from orchestrator.tracking.ledger import STATUS, read_status, tracking_folder
+from orchestrator.tracking.login import INSTALL, Mode, tracking_mode, wandb_installed
+from orchestrator.workspace import Workspace
+from samplernn.errors import BadInput, StorageError
+
+PROJECT = re.compile(r"([\w.-]+/)?[\w.-]{1,128}\Z", re.ASCII)
+LOG = "shipper.log"
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_FOREIGN = (
+    "WANDB_RUN_ID",
+    "WANDB_SWEEP_ID",
+    "WANDB_MODE",
+    "WANDB_NAME",
+    "WANDB_DIR",
+    "WANDB_SERVICE",
+    "WANDB_RESUME",
+)
+"""Settings of another run that may be around us, such as an agent's; ours are explicit."""
+
+
+@dataclass(frozen=True)
+class Shipping:
+    """A running shipper."""
+
+    process: subprocess.Popen[bytes]
+    mode: Mode
+    folder: Path
+    """W&B's offline runs, the ledger and the log."""
+
+    def finish(self, timeout_s: float) -> str:
+        """Ask the shipper to ship the rest and end, wait at most timeout_s, and return one line for the person."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return self._line(f"did not finish within {timeout_s:.0f} s")
+        return self._line("" if self.process.returncode == 0 else "the shipper ended early")
+
+    def _kill(self) -> None:
+        """End the shipper and W&B's own process: they are a session of their own."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _line(self, problem: str) -> str:
+        status = read_status(self.folder)
+        runs, behind = status.get("runs", 0), status.get("behind", 0)
+        problem = problem or (f"{behind} runs are not complete ({status.get('error')})" if behind else "")
+        if problem:
+            rest = "the metrics are safe in the workspace, and the same command again ships the rest"
+            return f"W&B: {problem}; {rest} (log: {self.folder / LOG})"
+        if self.mode == "online":
+            return f"W&B: {runs} runs at {status.get('url') or 'the server'}"
+        return (
+            f"W&B: {runs} runs offline in {self.folder} (wandb sync {self.folder}/offline-run-* ships them)"
+        )
+
+
+def start_shipper(
+    workspace: Workspace, sweep: str, tracking: Tracking, say: Callable[[str], None] = print
+) -> Shipping | None:
+    """Start the shipper of a sweep; None when nothing is tracked. The key, if any, goes through the environment only.
+
+    Raises BadInput when tracking was asked for and can't be done; later failures are the log's and finish()'s.
+    """
+    if not PROJECT.match(tracking.project):
+        raise BadInput(
+            f"tracking.project {tracking.project!r} must be PROJECT or ENTITY/PROJECT: letters, digits, . _ -"
+        )
+    mode = tracking_mode(tracking)
+    if mode is None:
+        if tracking.wandb == "auto" and not wandb_installed():
+            say(f"W&B is not installed: metrics stay in the workspace ({INSTALL} to track there)")
+        return None
+    folder = tracking_folder(workspace, sweep)
+    arguments = ["--workspace", str(workspace.storage), "--sweep", sweep, "--mode", mode]
+    arguments += ["--project", tracking.project, "--driver", str(os.getpid())]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STATUS).unlink(missing_ok=True)
+        with (folder / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.tracking.shipper", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise StorageError(
+            f"can't start the W&B shipper in {folder}: {error}; tracking.wandb=off goes without"
+        ) from error
+    return Shipping(process, mode, folder)
+
+
+def _environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+    return {**kept, **dict.fromkeys(_THREADS, "1"), "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}

@@ -1,0 +1,161 @@
+"""One trial as one W&B run. The only module of the project that imports wandb.
+
+Nothing of this may run in a process that trains: the shipper owns it. W&B raises whatever its layers raise, without a
+common base, so every call goes through `_wandb_errors`, which turns all of it into WandbFailed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import wandb
+
+from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, caption, dotted, run_id
+from orchestrator.trials import TrialView
+from samplernn import commit
+from samplernn.errors import Damaged, SampleRNNError
+
+INIT_TIMEOUT_S = 20.0
+FINISH_TIMEOUT_S = 30.0
+
+
+class WandbFailed(SampleRNNError):
+    """W&B is not reachable, refuses, or gave up; the metrics are safe in the workspace."""
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """What all runs of a sweep share."""
+
+    sweep: str
+    dataset: str
+    project: str
+    """'project' or 'entity/project'."""
+    mode: Literal["online", "offline"]
+    folder: Path
+    """Runs are written to folder/wandb/."""
+
+
+class TrialRun:
+    """An open W&B run; resumed when the server already has one of this id."""
+
+    def __init__(self, place: RunPlace, trial: TrialView) -> None:
+        self._trial = trial
+        entity, _, project = place.project.rpartition("/")
+        config = {
+            **dotted(trial.experiment.model_dump(mode="json")),
+            **{"sweep": place.sweep, "trial": trial.name, "dataset": place.dataset},
+        }
+        with _wandb_errors():
+            self._run = wandb.init(
+                entity=entity or None,
+                project=project,
+                group=place.sweep,
+                job_type="train",
+                id=run_id(place.sweep, trial.name),
+                name=trial.name,
+                tags=[place.sweep[:64], place.dataset[:64]],
+                config=config,
+                resume="allow",
+                settings=_settings(place),
+            )
+            self._run.define_metric("step", hidden=True)
+            self._run.define_metric("*", step_metric="step")
+
+    @property
+    def shipped_step(self) -> int:
+        """The last step that the server already had when the run was opened, -1 when none (always -1 offline)."""
+        return int(self._run.starting_step) - 1
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder on this machine."""
+        return Path(self._run.settings.sync_dir)
+
+    @property
+    def project_url(self) -> str:
+        """Where a person sees the project; empty offline."""
+        return str(self._run.project_url or "")
+
+    def log(self, row: HistoryRow) -> None:
+        """Send one row with its clips. Clips that were pruned or damaged meanwhile are left out."""
+        with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
+            media = _audio(self._trial.name, row, Path(scratch))
+            self._run.log({**row.values, **media}, step=row.step)
+
+    def close(self, trial: TrialView, ended: bool) -> None:
+        """Wait until everything has arrived. Raises WandbFailed when it has not within FINISH_TIMEOUT_S.
+
+        A trial that has not ended is marked as preempted: a later session goes on with the same run.
+        """
+        with _wandb_errors():
+            self._run.summary.update({"state": trial.state, "reason": trial.reason})
+            if trial.best is not None:
+                self._run.summary.update({"best_step": trial.best[0], "best_valid_bits": trial.best[1]})
+            if not ended:
+                self._run.mark_preempting()
+            self._run.finish(exit_code=0 if ended and trial.state != "failed" else 1)
+
+
+def abandon_all() -> None:
+    """Drop every open run and W&B's own process; the next run starts afresh."""
+    with suppress(WandbFailed), _wandb_errors():
+        wandb.teardown()
+
+
+def _audio(trial: str, row: HistoryRow, scratch: Path) -> dict[str, Any]:
+    if row.clips is None:
+        return {}
+    media: dict[str, Any] = {}
+    for index in range(CLIPS_MAX):
+        name = f"clip-{index}.flac"
+        try:
+            data = commit.read_file(row.clips.folder, name)
+        except (KeyError, FileNotFoundError, Damaged):
+            continue
+        path = scratch / name
+        path.write_bytes(data)
+        media[f"clip/{index}"] = wandb.Audio(str(path), caption=caption(trial, row.clips, index))
+    return media
+
+
+def _settings(place: RunPlace) -> wandb.Settings:
+    """Only what we log goes out: no console, code, git state, package list, host data or system statistics."""
+    return wandb.Settings(
+        mode=place.mode,
+        root_dir=str(place.folder),
+        use_dot_wandb=False,
+        symlink=False,
+        reinit="create_new",
+        console="off",
+        silent=True,
+        quiet=True,
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        host="",
+        program="orchestrator",
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        init_timeout=INIT_TIMEOUT_S,
+        login_timeout=INIT_TIMEOUT_S,
+        finish_timeout=FINISH_TIMEOUT_S,
+        finish_timeout_raises=True,
+    )
+
+
+@contextmanager
+def _wandb_errors() -> Iterator[None]:
+    try:
+        yield
+    except SampleRNNError:
+        raise
+    except Exception as error:  # noqa: BLE001 - wandb's exceptions have no common base
+        raise WandbFailed(f"{type(error).__name__}: {error}") from error
