@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +89,7 @@ def _read_trial(
         clip_folder = folder.at("clips", step_name(step, attempt))
         try:
             about = commit.read_manifest(clip_folder)["about"]
-            measures = json.loads(commit.read_file(clip_folder, "measures.json"))
+            measures = commit.read_json(clip_folder, "measures.json")
         except (FileNotFoundError, Damaged):
             continue  # an uncommitted or damaged commit does not exist
         clips.append(ClipSet(step, about["seconds"], clip_folder, measures))

@@ -74,6 +74,11 @@ def read_file(folder: Storage, name: str) -> bytes:
     return data
 
 
+def read_json(folder: Storage, name: str) -> Any:
+    """A JSON file of a commit, verified. Raises FileNotFoundError or Damaged."""
+    return json.loads(read_file(folder, name))
+
+
 def delete_commit(folder: Storage, parent: Storage, name: str) -> None:
     """Delete a commit, its manifest first, so that a half-deleted one does not exist."""
     folder.delete(MANIFEST)

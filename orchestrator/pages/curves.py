@@ -18,7 +18,12 @@ COLOURS = 7
 MAX_POINTS = 400
 MAX_DOTS = 40
 _SPILL = 6
-_X, _Y, _W, _H = LEFT - _SPILL, TOP - _SPILL, WIDTH - LEFT - RIGHT + 2 * _SPILL, HEIGHT - TOP - BOTTOM + 2 * _SPILL
+_X, _Y, _W, _H = (
+    LEFT - _SPILL,
+    TOP - _SPILL,
+    WIDTH - LEFT - RIGHT + 2 * _SPILL,
+    HEIGHT - TOP - BOTTOM + 2 * _SPILL,
+)
 _PLOT = {"x": f"{_X}", "y": f"{_Y}", "width": f"{_W}", "height": f"{_H}", "viewBox": f"{_X} {_Y} {_W} {_H}"}
 """The box of the lines; dots on its edge spill over by a few pixels."""
 
@@ -116,7 +121,9 @@ def _axes(svg: ET.Element, frame: _Frame, xs: list[float], ys: list[float], x: A
     label.set("transform", f"rotate(-90 14 {middle})")
 
 
-def _draw(plot: ET.Element, frame: _Frame, line: Line, points: list[tuple[float, float]], x: Axis, y: Axis) -> None:
+def _draw(
+    plot: ET.Element, frame: _Frame, line: Line, points: list[tuple[float, float]], x: Axis, y: Axis
+) -> None:
     if not points:
         return
     colour = "quiet" if line.colour is None else f"c{line.colour}"
@@ -129,7 +136,9 @@ def _draw(plot: ET.Element, frame: _Frame, line: Line, points: list[tuple[float,
     for px, py in shown:
         cx, cy = frame.at(px, py)
         kind = f"dot last {line.end}" if (px, py) == points[-1] else "dot"
-        dot = ET.SubElement(group, "circle", {"class": kind.strip(), "cx": f"{cx}", "cy": f"{cy}", "r": "3.2"})
+        dot = ET.SubElement(
+            group, "circle", {"class": kind.strip(), "cx": f"{cx}", "cy": f"{cy}", "r": "3.2"}
+        )
         ET.SubElement(dot, "title").text = f"{line.label}: {py:.3f} {y.unit} at {short(px)} {x.unit}".strip()
 
 

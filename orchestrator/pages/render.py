@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
 
 def clock(seconds: float) -> str:
     """Seconds as a player shows them: 0:08, 12:34, 1:02:03."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 

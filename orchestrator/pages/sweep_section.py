@@ -61,7 +61,9 @@ class SweepSection:
 
 def sweep_section(made: MadeFolder, sweep: SweepView, clip_trials: int | None = None) -> SweepSection:
     """Put the sweep's clips into the page's folder and describe the rest; clips of the best `clip_trials` only."""
-    ranked = sorted(sweep.trials, key=lambda trial: (trial.best[1] if trial.best else float("inf"), trial.name))
+    ranked = sorted(
+        sweep.trials, key=lambda trial: (trial.best[1] if trial.best else float("inf"), trial.name)
+    )
     varied = list(sweep.config.space)
     labels = {trial.name: trial_label(trial, varied) for trial in ranked}
     colours = {trial.name: at for at, trial in enumerate(ranked) if trial.best and at < COLOURS}

@@ -30,18 +30,13 @@ STATUS = "status.json"
 
 
 def tracking_folder(workspace: Workspace, sweep: str) -> Path:
-    """Where W&B's files, the ledger and the log live: in the sweep's folder, or in the user's cache for a remote one."""
+    """Where W&B's files, ledger and log live: in the sweep's folder, or in the user's cache when it is remote."""
     local = workspace.sweep(sweep).at("wandb").local
     if local is not None:
         return local
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (
-        Path(cache).expanduser()
-        / "samplernn-orchestrator"
-        / quote(str(workspace.storage), safe="")
-        / sweep
-        / "wandb"
-    )
+    place = quote(str(workspace.storage), safe="")
+    return Path(cache).expanduser() / "samplernn-orchestrator" / place / sweep / "wandb"
 
 
 def take_lock(folder: Path) -> IO[bytes] | None:

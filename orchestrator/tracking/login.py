@@ -1,4 +1,4 @@
-"""Whether this machine can talk to W&B: found without importing wandb, and without reading the key further than needed."""
+"""Whether this machine can talk to W&B: found without importing wandb and without passing the key on."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
     python -m orchestrator.tracking.shipper --workspace URI --sweep NAME --mode online|offline --project P
 
-It only reads the sweep, so training neither waits for it nor dies of it; whatever fails here is logged and tried again,
-later and later. It drains and ends on SIGTERM, when its driver (--driver PID) is gone, and at once when it has none.
-Online, a trial's run stays open while the trial goes on. Offline, what is new becomes a finished W&B run folder when the
-trial ends, every FLUSH_S, and when the shipper ends; `wandb sync` joins the folders of one run.
+It only reads the sweep, so training neither waits for it nor dies of it; whatever fails here is logged and tried
+again, later and later. It drains and ends on SIGTERM, when its driver (--driver PID) is gone, and at once when it has
+none. Online, a trial's run stays open while the trial goes on. Offline, what is new becomes a finished W&B run folder
+when the trial ends, every FLUSH_S, and when the shipper ends; `wandb sync` joins the folders of one run.
 """
 
 from __future__ import annotations
@@ -150,6 +150,9 @@ class Ending:
         self._driver, self._asked = driver, False
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._ask)
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, [signal.SIGTERM]
+        )  # start_shipper keeps an early one for us
 
     def _ask(self, *_: object) -> None:
         self._asked = True

@@ -7,8 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +73,20 @@ class Shipping:
 
 
 def start_shipper(
-    workspace: Workspace, sweep: str, tracking: Tracking, say: Callable[[str], None] = print
+    workspace: Workspace,
+    sweep: str,
+    tracking: Tracking,
+    say: Callable[[str], None] = print,
+    options: Sequence[str] = (),
 ) -> Shipping | None:
     """Start the shipper of a sweep; None when nothing is tracked. The key, if any, goes through the environment only.
 
-    Raises BadInput when tracking was asked for and can't be done; later failures are the log's and finish()'s.
+    `say` gets the line about a missing wandb; `options` are more of the shipper's own. Raises BadInput when what was
+    asked for can't be done, StorageError when there is no place for it; later failures are in the log and finish().
     """
     if not PROJECT.match(tracking.project):
         raise BadInput(
-            f"tracking.project {tracking.project!r} must be PROJECT or ENTITY/PROJECT: letters, digits, . _ -"
+            f"tracking.project {tracking.project!r} must be PROJECT or ENTITY/PROJECT in letters, digits, . _ -"
         )
     mode = tracking_mode(tracking)
     if mode is None:
@@ -90,11 +95,11 @@ def start_shipper(
         return None
     folder = tracking_folder(workspace, sweep)
     arguments = ["--workspace", str(workspace.storage), "--sweep", sweep, "--mode", mode]
-    arguments += ["--project", tracking.project, "--driver", str(os.getpid())]
+    arguments += ["--project", tracking.project, "--driver", str(os.getpid()), *options]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATUS).unlink(missing_ok=True)
-        with (folder / LOG).open("ab") as log:
+        with (folder / LOG).open("ab") as log, _no_early_end():
             process = subprocess.Popen(
                 [sys.executable, "-m", "orchestrator.tracking.shipper", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -105,9 +110,19 @@ def start_shipper(
             )
     except OSError as error:
         raise StorageError(
-            f"can't start the W&B shipper in {folder}: {error}; tracking.wandb=off goes without"
+            f"can't start the W&B shipper in {folder}: {error}; or set tracking.wandb=off"
         ) from error
     return Shipping(process, mode, folder)
+
+
+@contextmanager
+def _no_early_end() -> Iterator[None]:
+    """A child started here keeps a SIGTERM pending until it is ready for it: the mask outlives exec."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment() -> dict[str, str]:

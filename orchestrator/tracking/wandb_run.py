@@ -86,7 +86,9 @@ class TrialRun:
         """Send one row with its clips. Clips that were pruned or damaged meanwhile are left out."""
         with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
             media = _audio(self._trial.name, row, Path(scratch))
-            self._run.log({**row.values, **media}, step=row.step)
+            self._run.log(row.values, step=row.step)
+            if media:  # apart, so that W&B names the files after this step; both calls make one row
+                self._run.log(media, step=row.step)
 
     def close(self, trial: TrialView, ended: bool) -> None:
         """Wait until everything has arrived. Raises WandbFailed when it has not within FINISH_TIMEOUT_S.
@@ -157,5 +159,5 @@ def _wandb_errors() -> Iterator[None]:
         yield
     except SampleRNNError:
         raise
-    except Exception as error:  # noqa: BLE001 - wandb's exceptions have no common base
+    except Exception as error:
         raise WandbFailed(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,76 @@
+"""The one place that starts or joins Ray.
+
+`connect` joins the cluster of an address ($RAY_ADDRESS, which `ray job submit` sets) or starts a private one on this
+machine: loopback only, no dashboard, token authentication as Ray sets it up for local clusters, no usage reports.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's own loggers, snapshots and checks are a cache that may be lost: the workspace is the truth.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "3600",
+    # A task that asks for no GPU must see none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    # Workers outlive a killed driver's cluster by no more than this.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+}
+_OBJECT_STORE = 256 * 2**20
+
+
+@contextmanager
+def connect(address: str | None = None) -> Iterator[None]:
+    """Ray for the length of a with block; a cluster that was already initialised is used and left alone."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            object_store_memory=_OBJECT_STORE,
+        )
+    for noisy in ("ray", "ray.tune", "ray.data", "ray.train"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def resources() -> dict[str, float]:
+    """What the whole cluster has: CPU, GPU, memory (bytes) ..."""
+    import ray
+
+    return dict(ray.cluster_resources())
+
+
+def largest_node() -> dict[str, float]:
+    """The most of each resource that one alive node has: nothing bigger can ever be placed."""
+    import ray
+
+    most: dict[str, float] = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            for name, amount in node["Resources"].items():
+                most[name] = max(most.get(name, 0.0), amount)
+    return most

@@ -1,0 +1,106 @@
+"""`generate`: songs from a checkpoint, in a pool of actors; the same command makes only what is missing."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from cluster.connect import connect, resources
+from orchestrator.config import GenerateJob, GenerateRun
+from orchestrator.drift import check_same_config
+from orchestrator.lease import hold
+from orchestrator.live import View, span
+from orchestrator.on_ray.song_actor import Progress
+from orchestrator.on_ray.song_pool import SongPool
+from orchestrator.songs import PlannedSong, choose_checkpoint, is_made, plan_songs
+from orchestrator.workspace import CONFIG, Workspace
+from samplernn import commit
+from samplernn.errors import BadInput
+from samplernn.storage import Storage
+
+ENGINE = "engine.json"
+
+
+def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: Console) -> dict[str, str]:
+    """Make the songs of a job; returns the songs that failed and why.
+
+    Raises BadInput when the checkpoint does not exist, the batch's name is taken by another job or it was begun with
+    an engine whose samples would differ.
+    """
+    checkpoint = choose_checkpoint(workspace, job)
+    folder = workspace.batch(job.name)
+    with hold(folder):
+        pinned = job.model_copy(update={"trial": checkpoint.trial, "step": checkpoint.step})
+        check_same_config(folder, CONFIG, pinned)
+        songs = plan_songs(job, checkpoint)
+        missing = [song for song in songs if not is_made(workspace, job.name, song.id)]
+        console.print(
+            f"checkpoint {checkpoint.trial} at step {checkpoint.step:,} ({checkpoint.bits:.3f} bits, trained for "
+            f"{span(checkpoint.seconds)}); {len(songs) - len(missing)} of {len(songs)} songs are there",
+            highlight=False,
+        )
+        if not missing:
+            return {}
+        meter = _Meter(job, missing, checkpoint.folder)
+        view = View(console, meter.render, meter.line)
+        with connect():
+            gpus = resources().get("GPU", 0.0)
+            pool = SongPool(
+                workspace,
+                job.name,
+                checkpoint,
+                size=run.actors or int(gpus or resources().get("CPU", 1)),
+                gpus=min(1.0, gpus),
+                retries=run.retries,
+                agree=lambda engine: _agree(folder, engine, meter),
+                progress=meter.add,
+                tick=view.tick,
+            )
+            with view.showing():
+                pool.run(missing)
+        return pool.failed
+
+
+def _agree(folder: Storage, engine: str, meter: _Meter) -> None:
+    """Pin the batch's engine: samples of two engines do not mix in one batch."""
+    meter.engine = engine
+    if folder.create(ENGINE, commit.record_bytes({"engine": engine})):
+        return
+    begun = commit.read_record(folder, ENGINE)["engine"]
+    if begun != engine:
+        raise BadInput(
+            f"{folder} was begun with engine {begun} and this machine's is {engine}; "
+            "go on where it was begun, or use another name"
+        )
+
+
+class _Meter:
+    """Songs done, speed and ETA."""
+
+    def __init__(self, job: GenerateJob, missing: list[PlannedSong], model: Storage) -> None:
+        self.engine = "starting"
+        self._name, self._songs = job.name, len(missing)
+        self._rate = int(commit.read_json(model, "config.json")["sample_rate"])
+        self._total = len(missing) * round(job.generate.seconds * self._rate)
+        self._made, self._finished, self._began = 0, 0, time.monotonic()
+
+    def add(self, said: Progress) -> None:
+        if not self._made:
+            self._began = time.monotonic() - 1
+        self._made += said.samples
+        self._finished += said.finished is not None
+
+    def line(self) -> str:
+        text = f"songs {self._name}: {self._finished} of {self._songs}"
+        if not self._made:
+            return f"{text}; {self.engine}"
+        speed = self._made / (time.monotonic() - self._began)
+        left = max(0, self._total - self._made) / speed
+        return f"{text}; {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time; {span(left)} left"
+
+    def render(self) -> Group:
+        done = min(self._made, self._total)
+        return Group(ProgressBar(total=self._total, completed=done, width=60), Text(self.line(), style="dim"))
