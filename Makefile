@@ -17,6 +17,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
 
 setup: .venv/.set-up ## the virtual environment with everything in it; does nothing the second time
+	@:
 
 .venv/.set-up: requirements.lock constraints.txt pyproject.toml .ci/setup
 	@bash .ci/setup

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.live import span
+from orchestrator.live import bar, span
 from orchestrator.plan import PlannedTrial
 from orchestrator.trials import SweepView
 
@@ -89,8 +88,9 @@ class Board:
     def render(self) -> Group:
         """The table and a bar."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for header in ("trial", "state", "step", "train", "valid", "samples/s", ""):
-            table.add_column(header, justify="left" if header in ("trial", "state", "") else "right", no_wrap=True)
+        for header in ("trial", "state", "step", "train", "valid", "samples/s"):
+            table.add_column(header, justify="left" if header in ("trial", "state") else "right", no_wrap=True)
+        table.add_column("", no_wrap=True, ratio=1)
         lines = sorted(self.lines.values(), key=lambda line: (line.state == "waiting", line.name))
         for line in lines[:ROWS_SHOWN]:
             table.add_row(
@@ -105,7 +105,7 @@ class Board:
             table.add_row(f"and {len(lines) - ROWS_SHOWN} more")
         total = sum(line.max_steps for line in self.lines.values())
         left = sum(line.steps_left for line in self.lines.values())
-        return Group(table, ProgressBar(total=total, completed=total - left, width=60), Text(self.line(), style="dim"))
+        return Group(table, bar(total - left, total), Text(self.line(), style="dim"))
 
     def line(self) -> str:
         """Everything in one line."""

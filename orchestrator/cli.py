@@ -36,6 +36,8 @@ app = typer.Typer(
     Settings are written in YAML files and changed on the command line as name=value: dim=512, songs=100.""",
 )
 out = Console(highlight=False)
+if not out.is_terminal:
+    out = Console(highlight=False, width=140)
 
 Target = Annotated[str | None, typer.Argument(show_default=False)]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[name=value]...", show_default=False)]
@@ -242,7 +244,7 @@ def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None
         raise typer.Exit(INTERRUPTED)
     if best is not None and best.best is not None:
         out.print(f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}")
-        out.print(f"next: orchestrator audition {config.name}, then orchestrator generate {config.name} songs=8 seconds=60")
+        out.print(f"next: orchestrator audition {config.name}")
     raise typer.Exit(SOME_FAILED if any(trial.state == "failed" for trial in view.trials) else DONE)
 
 

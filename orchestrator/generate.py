@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 
 from rich.console import Console, Group
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from cluster.connect import connect, resources
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.drift import check_same_config
 from orchestrator.lease import hold
-from orchestrator.live import View, span
+from orchestrator.live import View, bar, span
 from orchestrator.on_ray.song_actor import Progress
 from orchestrator.on_ray.song_pool import SongPool
 from orchestrator.songs import PlannedSong, choose_checkpoint, is_made, plan_songs
@@ -30,8 +29,8 @@ def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: 
     Raises BadInput when the checkpoint does not exist, the batch's name is taken by another job or it was begun with
     an engine whose samples would differ.
     """
-    checkpoint = choose_checkpoint(workspace, job)
     folder = workspace.batch(job.name)
+    checkpoint = choose_checkpoint(workspace, _as_begun(folder, job))
     with hold(folder):
         pinned = job.model_copy(update={"trial": checkpoint.trial, "step": checkpoint.step})
         check_same_config(folder, CONFIG, pinned)
@@ -41,6 +40,7 @@ def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: 
             f"checkpoint {checkpoint.trial} at step {checkpoint.step:,} ({checkpoint.bits:.3f} bits, trained for "
             f"{span(checkpoint.seconds)}); {len(songs) - len(missing)} of {len(songs)} songs are there",
             highlight=False,
+            soft_wrap=True,
         )
         if not missing:
             return {}
@@ -62,6 +62,17 @@ def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: 
             with view.showing():
                 pool.run(missing)
         return pool.failed
+
+
+def _as_begun(folder: Storage, job: GenerateJob) -> GenerateJob:
+    """A job that names no checkpoint goes on with the one that its batch was begun with."""
+    try:
+        begun = commit.read_record(folder, CONFIG)
+    except FileNotFoundError:
+        return job
+    if job.sweep != begun["sweep"] or job.trial is not None or job.step is not None:
+        return job
+    return job.model_copy(update={"trial": begun["trial"], "step": begun["step"]})
 
 
 def _agree(folder: Storage, engine: str, meter: _Meter) -> None:
@@ -102,5 +113,4 @@ class _Meter:
         return f"{text}; {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time; {span(left)} left"
 
     def render(self) -> Group:
-        done = min(self._made, self._total)
-        return Group(ProgressBar(total=self._total, completed=done, width=60), Text(self.line(), style="dim"))
+        return Group(bar(self._made, self._total), Text(self.line(), style="dim"))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 LINE_EVERY_S = 15.0
 
@@ -47,6 +48,12 @@ class View:
         if text != self._printed:
             self._console.print(text, highlight=False, soft_wrap=True)
         self._printed = text
+
+
+def bar(done: float, total: float, width: int = 60) -> Text:
+    """A progress bar as text."""
+    filled = round(width * min(1.0, done / total)) if total else 0
+    return Text("━" * filled, style="green").append("━" * (width - filled), style="bright_black")
 
 
 def span(seconds: float) -> str:

@@ -6,7 +6,6 @@ normalisation, so that quiet songs stay quiet beside loud ones.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Callable
@@ -25,9 +24,11 @@ from samplernn.flac import decode_flac, encode_flac
 
 __all__ = ["FORMATS", "MAX_SECONDS", "SUFFIXES", "Source", "decode", "decode_flac", "encode_flac", "versions"]
 
-SUFFIXES = frozenset(
-    [".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"]
-)
+# fmt: off
+SUFFIXES = frozenset([
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64",
+])
+# fmt: on
 """File names that are taken for audio."""
 FORMATS = frozenset(["WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF"])
 """Formats, by libsndfile's names, that are decoded whatever the file is called."""
@@ -106,10 +107,14 @@ def _decode_blocks(audio: soundfile.SoundFile, sample_rate: int, sink: Callable[
         if frames > MAX_SECONDS * audio.samplerate:
             raise BadAudio(f"longer than {MAX_SECONDS // 3600} hours; cut it into several files")
     promised = audio.frames if audio.frames < _UNKNOWN_FRAMES else frames
-    if samples == 0 and promised == 0:
+    if promised == 0:
         raise BadAudio("header only: there are no samples in it")
-    if samples == 0 or frames < promised * WHOLE:
-        raise BadAudio(f"truncated: {frames:,} of {promised:,} frames are there; copy it again from its source")
+    if frames < promised * WHOLE:
+        raise BadAudio(
+            f"truncated: {frames:,} of {promised:,} frames are there; copy it again from its source"
+        )
+    if samples == 0:
+        raise BadAudio(f"{frames:,} frames are not one sample at {sample_rate:,} Hz; leave it out")
     return Source(f"{audio.format} {audio.subtype}", audio.samplerate, audio.channels, frames, samples)
 
 
@@ -120,7 +125,8 @@ def _read_block(audio: soundfile.SoundFile, frames: int, at: int) -> npt.NDArray
     except soundfile.LibsndfileError as error:
         raise BadAudio(
             f"truncated or damaged: libsndfile stops after {at / audio.samplerate:.1f} s of "
-            f"{_seconds(audio.frames, audio.samplerate)} ({error.error_string.rstrip('.')}); copy it again from its source"
+            f"{_seconds(audio.frames, audio.samplerate)} ({error.error_string.rstrip('.')}); "
+            "copy it again from its source"
         ) from error
     mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
@@ -130,12 +136,15 @@ def _read_block(audio: soundfile.SoundFile, frames: int, at: int) -> npt.NDArray
 
 
 def _to_pcm(signal: npt.NDArray[np.float32]) -> Pcm:
-    return np.clip(np.rint(signal * np.float32(32768)), -32768, 32767).astype(np.int16)
+    pcm: Pcm = np.clip(np.rint(signal * np.float32(32768)), -32768, 32767).astype(np.int16)
+    return pcm
 
 
 def _check_format(audio: soundfile.SoundFile) -> None:
     if audio.format not in FORMATS or audio.subtype == "IMA_ADPCM":
-        raise BadAudio(f"{audio.format} {audio.subtype} is not a format that is read here; convert it to FLAC")
+        raise BadAudio(
+            f"{audio.format} {audio.subtype} is not a format that is read here; convert it to FLAC"
+        )
     if not _MIN_RATE <= audio.samplerate <= _MAX_RATE:
         raise BadAudio(
             f"sample rate {audio.samplerate:,} Hz is outside {_MIN_RATE:,} to {_MAX_RATE:,} Hz; "
@@ -159,9 +168,10 @@ def _check_mp3(file: BinaryIO, size: int, source: Source) -> None:
 
 
 def _not_opened(file: BinaryIO, said: str) -> str:
-    file.seek(0, io.SEEK_SET)
-    begins = file.read(16)
-    return f"not audio that libsndfile reads ({said.rstrip('.')}; it begins with {begins!r}); convert it to FLAC"
+    if "not recognised" not in said:
+        return f"damaged: libsndfile says {said.rstrip('.')!r}; copy it again from its source"
+    file.seek(0)
+    return f"not audio that libsndfile knows: it begins with {file.read(16)!r}; convert it to FLAC or leave it out"
 
 
 def _seconds(frames: int, rate: int) -> str:

@@ -1,8 +1,8 @@
 """Our own look at an audio file before libsndfile opens it: bytes only, no decoding.
 
-It refuses what libsndfile 1.2.2 must not be given (IMA ADPCM: CVE-2026-37555; a RIFF LIST chunk of a wild size, on which
-sf_open loops for ever: libsndfile#1118) and finds what libsndfile does not tell: that fewer bytes of samples are
-there than the header promises, that an Ogg file lacks its last page, and how long an MP3 really is.
+It refuses what libsndfile 1.2.2 must not be given (IMA ADPCM: CVE-2026-37555; a RIFF LIST chunk of a wild size, on
+which sf_open loops for ever: libsndfile#1118) and finds what libsndfile does not tell: that fewer bytes of samples
+are there than the header promises, that an Ogg file lacks its last page, and how long an MP3 really is.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def check_header(file: BinaryIO, size: int) -> None:
             if chunk.id == b"SSND":
                 _check_promise(chunk.size, size - chunk.at)
     elif head[:4] in (b".snd", b"dns."):
-        offset, promised = struct.unpack((">" if head[:4] == b".snd" else "<") + "II", head[4:12].ljust(8, b"\0"))
+        offset, promised = struct.unpack(
+            (">" if head[:4] == b".snd" else "<") + "II", head[4:12].ljust(8, b"\0")
+        )
         _check_promise(promised, size - offset)
     elif head[:4] == b"caff":
         for chunk in _chunks(file, 8, size, ">", wide=True):
@@ -66,6 +68,15 @@ def check_header(file: BinaryIO, size: int) -> None:
                 _check_promise(chunk.size, size - chunk.at)
     elif head[:4] == b"OggS":
         _check_ogg(file, size)
+    elif head[:3] == b"ID3" and _read(file, _after_id3(head), 4) in (
+        b"RIFF",
+        b"RF64",
+        b"RIFX",
+        b"riff",
+        b"FORM",
+    ):
+        # libsndfile skips the tag and looks again; nobody writes such a file but to get past a look like this one.
+        raise BadAudio("an ID3 tag stands before its header; write the file anew with an audio editor")
 
 
 def mp3_frames(file: BinaryIO, size: int) -> int:
@@ -74,10 +85,7 @@ def mp3_frames(file: BinaryIO, size: int) -> int:
     libsndfile estimates the length of a variable-bit-rate MP3 without a Xing header from its first frame, and then
     stops reading there.
     """
-    head = _read(file, 0, 10)
-    at = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        at = 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
+    at = _after_id3(_read(file, 0, 10))
     data = _read(file, at, size - at)
     at = frames = 0
     while at + 4 <= len(data):
@@ -137,7 +145,9 @@ def _check_wave64(file: BinaryIO, size: int) -> None:
 def _refuse_ima(fmt: bytes, order: str) -> None:
     tags = [struct.unpack(order + "H", fmt[at : at + 2])[0] for at in (0, 24) if len(fmt) >= at + 2]
     if tags and IMA_ADPCM in (tags[0], tags[-1] if tags[0] == EXTENSIBLE else 0):
-        raise BadAudio("IMA ADPCM is refused: libsndfile is not safe with it (CVE-2026-37555); convert it to FLAC")
+        raise BadAudio(
+            "IMA ADPCM is refused: libsndfile is not safe with it (CVE-2026-37555); convert it to FLAC"
+        )
 
 
 def _check_promise(promised: int, present: int) -> None:
@@ -155,7 +165,9 @@ def _check_ogg(file: BinaryIO, size: int) -> None:
     segments = tail[at + 27 : at + 27 + tail[at + 26]] if 0 <= at < len(tail) - 27 else b""
     whole = segments and at + 27 + len(segments) + sum(segments) <= len(tail)
     if not whole or not tail[at + 5] & 4:
-        raise BadAudio("truncated: the Ogg page that ends the stream is missing; copy it again from its source")
+        raise BadAudio(
+            "truncated: the Ogg page that ends the stream is missing; copy it again from its source"
+        )
 
 
 def _chunks(file: BinaryIO, at: int, end: int, order: str, wide: bool = False) -> Iterator[Chunk]:
@@ -169,6 +181,13 @@ def _chunks(file: BinaryIO, at: int, end: int, order: str, wide: bool = False) -
         size = 2**63 - 1 if size < 0 else size
         yield Chunk(head[:4], at + head_size, size)
         at += head_size + size + (0 if wide else size & 1)
+
+
+def _after_id3(head: bytes) -> int:
+    """Where the audio begins in a file with this head: behind its ID3v2 tag, if any."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
 
 
 def _mpeg_frame(head: bytes) -> tuple[int, int]:

@@ -37,7 +37,7 @@ def pcm_to_arrow(blocks: Iterable[Pcm]) -> bytes:
         for block in (*blocks, None):
             if block is not None:
                 held.append(block)
-            while sum(map(len, held)) >= BATCH or (block is None and sum(map(len, held))):
+            while (waiting := sum(len(one) for one in held)) >= BATCH or (block is None and waiting):
                 joined = np.concatenate(held)
                 writer.write_batch(pa.record_batch([pa.array(joined[:BATCH])], schema=_SCHEMA))
                 held = [joined[BATCH:]]
@@ -50,7 +50,8 @@ class Track:
     def __init__(self, path: Path) -> None:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self._batches = [
-            reader.get_batch(i).column(0).to_numpy(zero_copy_only=True) for i in range(reader.num_record_batches)
+            reader.get_batch(i).column(0).to_numpy(zero_copy_only=True)
+            for i in range(reader.num_record_batches)
         ]
 
     def read(self, start: int, stop: int, out: Pcm) -> None:
@@ -87,7 +88,9 @@ class Dataset:
         try:
             card = commit.read_record(folder, CARD)
         except FileNotFoundError as error:
-            raise BadInput(f"there is no dataset at {folder}; make it with: orchestrator ingest FOLDER") from error
+            raise BadInput(
+                f"there is no dataset at {folder}; make it with: orchestrator ingest FOLDER"
+            ) from error
         digest = commit.sha256(commit.to_json(card))
         regions: dict[str, list[tuple[int, int, int]]] = {split: [] for split in SPLITS}
         tracks = []
@@ -105,7 +108,11 @@ class Dataset:
         """
         regions = self.regions[split]
         if count is None:
-            rows = [(t, at, min(at + length, stop)) for t, start, stop in regions for at in range(start, stop, length)]
+            rows = [
+                (t, at, min(at + length, stop))
+                for t, start, stop in regions
+                for at in range(start, stop, length)
+            ]
         else:
             rows = _evenly_spaced(regions, length, count)
         if not rows:
@@ -117,7 +124,9 @@ class Dataset:
         return sum(stop - start for _, start, stop in self.regions[split]) / self.sample_rate
 
 
-def _evenly_spaced(regions: Sequence[tuple[int, int, int]], length: int, count: int) -> list[tuple[int, int, int]]:
+def _evenly_spaced(
+    regions: Sequence[tuple[int, int, int]], length: int, count: int
+) -> list[tuple[int, int, int]]:
     short = [(track, start, stop) for track, start, stop in regions if stop - start <= length]
     long = [(track, start, stop) for track, start, stop in regions if stop - start > length]
     if not long:
@@ -139,7 +148,9 @@ def _local_pcm(folder: Storage, cache: Path) -> Path:
     try:
         data = commit.read_file(folder, PCM)
     except FileNotFoundError as error:
-        raise Damaged(f"{folder} is in the dataset's card and has no manifest; ingest the folder again") from error
+        raise Damaged(
+            f"{folder} is in the dataset's card and has no manifest; ingest the folder again"
+        ) from error
     if folder.local is not None:
         return folder.local / PCM
     copy = Storage.open(cache).at(folder.root.rsplit("/", 1)[-1])

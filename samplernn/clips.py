@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from samplernn import commit
 from samplernn.attempts import list_commits, step_name
 from samplernn.audio import encode_flac
@@ -21,9 +23,9 @@ def make_clips(trial: Storage, attempt: int, model: SampleRNN, about: About) -> 
     files = {}
     measures = []
     for index, pcm in enumerate(generate_whole(Engine(fold(model)), songs)):
-        tags = {"title": f"clip {index} of step {about.step}", "comment": str(trial)}
+        tags = {"title": f"clip {index} of step {about.step}"}
         files[f"clip-{index}.flac"] = encode_flac(pcm, about.sample_rate, tags)
-        measures.append(measure(pcm.astype("float32") / 32768))
+        measures.append(measure(pcm.astype(np.float32) / np.float32(32768)))
     files["measures.json"] = commit.to_json(measures)
     commit.write_commit(
         trial.at("clips", step_name(about.step, attempt)),

@@ -40,14 +40,24 @@ def decode_apart(path: str | bytes | Path, sample_rate: int) -> tuple[Pcm, Sourc
     root = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-P", "-m", __name__, str(sample_rate), str(cpu), os.fsencode(path)]
+    command: list[str | bytes] = [
+        sys.executable,
+        "-P",
+        "-m",
+        __name__,
+        str(sample_rate),
+        str(cpu),
+        os.fsencode(path),
+    ]
     try:
         child = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env=environment, timeout=cpu * _WALL_PER_CPU, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise BadAudio(f"decoding took more than {cpu * _WALL_PER_CPU:,} s; damaged, or its disk is stuck") from error
+        raise BadAudio(
+            f"decoding took more than {cpu * _WALL_PER_CPU:,} s; damaged, or its disk is stuck"
+        ) from error
     if child.returncode != 0:
         raise BadAudio(_died(child.returncode, cpu))
     return _parse(child.stdout)

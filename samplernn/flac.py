@@ -11,8 +11,18 @@ import soundfile
 
 from samplernn.errors import BadAudio
 
-TAGS = ("title", "artist", "album", "comment", "date", "software", "copyright", "license", "tracknumber", "genre")
-_FULL_SCALE = 32768.0
+TAGS = (
+    "title",
+    "artist",
+    "album",
+    "comment",
+    "date",
+    "software",
+    "copyright",
+    "license",
+    "tracknumber",
+    "genre",
+)
 
 
 def encode_flac(pcm: npt.NDArray[np.int16], sample_rate: int, tags: Mapping[str, str]) -> bytes:
@@ -41,7 +51,9 @@ def decode_flac(data: bytes) -> tuple[npt.NDArray[np.int16], int]:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.format != "FLAC" or file.channels != 1 or file.subtype != "PCM_16":
-                raise BadAudio(f"{file.format} {file.subtype} with {file.channels} channels is not 16-bit mono FLAC")
+                raise BadAudio(
+                    f"{file.format} {file.subtype} with {file.channels} channels is not 16-bit mono FLAC"
+                )
             frames, sample_rate = file.frames, file.samplerate
             pcm = file.read(dtype="int16")
     except soundfile.LibsndfileError as error:

@@ -69,12 +69,12 @@ def fold(model: SampleRNN) -> FoldedModel:
     w2 = sample.l2.weight.T
     tiers = []
     for index, tier in enumerate(model.frame_tiers):
-        up, up_bias = tier.upsample.weight.T, tier.upsample.bias
+        up, up_bias = tier.upsample.weight.T, tier.upsample.offset
         if index == 0:
             dim = model.config.dim
             up = (up.reshape(dim, tier.ratio, dim) @ w2).reshape(dim, tier.ratio * dim)
-            up_bias = (up_bias.view(tier.ratio, dim) @ w2 + sample.l2.bias).flatten()
-        expand = None if tier.expand is None else (tier.expand.weight.T.contiguous(), tier.expand.bias.clone())
+            up_bias = (up_bias.view(tier.ratio, dim) @ w2 + sample.l2.offset).flatten()
+        expand = None if tier.expand is None else (tier.expand.weight.T.contiguous(), tier.expand.offset.clone())
         layers, out_bias = _layers(tier.rnn)
         tiers.append(
             FoldedTier(
@@ -87,9 +87,9 @@ def fold(model: SampleRNN) -> FoldedModel:
         tuple(tiers),
         (sample.table() @ w2).contiguous(),
         sample.l3.weight.T.contiguous(),
-        sample.l3.bias.clone(),
+        sample.l3.offset.clone(),
         sample.out.weight.T.contiguous(),
-        sample.out.bias.clone(),
+        sample.out.offset.clone(),
     )
 
 
@@ -99,6 +99,6 @@ def _layers(rnn: RnnStack) -> tuple[tuple[FoldedLayer, ...], Tensor | None]:
         x_to_h, h_to_h = rnn.inputs[index], rnn.recurrent[index]
         to_out = rnn.outputs[index].weight.T.contiguous() if rnn.skip_conn else None
         layers.append(
-            FoldedLayer(x_to_h.weight.T.contiguous(), h_to_h.weight.T.contiguous(), x_to_h.bias.clone(), to_out)
+            FoldedLayer(x_to_h.weight.T.contiguous(), h_to_h.weight.T.contiguous(), x_to_h.offset.clone(), to_out)
         )
-    return tuple(layers), rnn.outputs[0].bias.clone() if rnn.skip_conn else None
+    return tuple(layers), rnn.outputs[0].offset.clone() if rnn.skip_conn else None

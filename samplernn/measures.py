@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,11 +12,17 @@ FRAME = 1024
 SILENCE_DBFS = -60.0
 CLIPPED = 0.999
 _SKIP_BINS = 2
+_BLOCK = 2**20
 
 
 def rms(audio: Audio) -> float:
     """Root mean square of audio [samples] in [-1, 1]."""
-    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
+    if not audio.size:
+        return 0.0
+    blocks = (audio[at : at + _BLOCK] for at in range(0, audio.size, _BLOCK))
+    return float(
+        np.sqrt(sum(float(np.sum(np.square(block, dtype=np.float64))) for block in blocks) / audio.size)
+    )
 
 
 def dbfs(amplitude: float) -> float:
@@ -28,19 +36,20 @@ def spectral_flatness(audio: Audio) -> float:
     Hann frames of 1,024 samples, half overlapping; Gaussian white noise measures 0.56 (e**-gamma: the log of one
     periodogram bin is biased), a sine almost 0. Frames below -60 dBFS do not count; 0 when there are no others.
     """
-    frames = _frames(audio)
-    frames = frames[np.sqrt(np.mean(frames**2, axis=1)) > 10 ** (SILENCE_DBFS / 20)]
-    if not len(frames):
-        return 0.0
-    power = np.abs(np.fft.rfft(frames * np.hanning(FRAME), axis=1)) ** 2
-    power = power[:, _SKIP_BINS:] + 1e-12
-    return float(np.mean(np.exp(np.mean(np.log(power), axis=1)) / np.mean(power, axis=1)))
+    total, count = 0.0, 0
+    for frames in _frames(audio):
+        heard = frames[_levels(frames) > 10 ** (SILENCE_DBFS / 20)]
+        power = np.abs(np.fft.rfft(heard * np.hanning(FRAME), axis=1)) ** 2
+        power = power[:, _SKIP_BINS:] + 1e-12
+        total += float(np.sum(np.exp(np.mean(np.log(power), axis=1)) / np.mean(power, axis=1)))
+        count += len(heard)
+    return total / count if count else 0.0
 
 
 def silence(audio: Audio) -> float:
     """Share of frames of 1,024 samples below -60 dBFS, in [0, 1]."""
-    levels = np.sqrt(np.mean(_frames(audio) ** 2, axis=1))
-    return float(np.mean(levels < 10 ** (SILENCE_DBFS / 20))) if len(levels) else 1.0
+    silent = [_levels(frames) < 10 ** (SILENCE_DBFS / 20) for frames in _frames(audio)]
+    return float(np.mean(np.concatenate(silent))) if silent else 1.0
 
 
 def measure(audio: Audio) -> dict[str, float]:
@@ -55,11 +64,19 @@ def measure(audio: Audio) -> dict[str, float]:
     }
 
 
-def _frames(audio: Audio) -> npt.NDArray[np.float64]:
-    """Half-overlapping frames [frames, 1024]; a shorter signal is padded with zeros to one frame."""
-    signal = audio.astype(np.float64)
-    if 0 < signal.size < FRAME:
-        signal = np.pad(signal, (0, FRAME - signal.size))
-    if signal.size == 0:
-        return np.zeros((0, FRAME))
-    return np.lib.stride_tricks.sliding_window_view(signal, FRAME)[:: FRAME // 2]
+def _frames(audio: Audio) -> Iterator[npt.NDArray[np.float64]]:
+    """Half-overlapping frames [<= 1024 frames, 1024], block after block, so that an hour of audio fits in memory.
+
+    A signal shorter than a frame is padded with zeros to one.
+    """
+    if 0 < audio.size < FRAME:
+        audio = np.pad(audio, (0, FRAME - audio.size))
+    step, block = FRAME // 2, _BLOCK // 2
+    for at in range(0, audio.size - FRAME + 1, block):
+        signal = audio[at : at + block + step].astype(np.float64)
+        yield np.lib.stride_tricks.sliding_window_view(signal, FRAME)[::step]
+
+
+def _levels(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Root mean square of each frame [frames, 1024]."""
+    return np.asarray(np.sqrt(np.mean(frames**2, axis=1)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samplernn.config import ModelConfig
-from samplernn.tiers import Linear, RnnStack
+from samplernn.tiers import Linear, RnnStack, layers
 
 State = list[Tensor]
 BITS_PER_NAT = 1 / math.log(2)
@@ -47,6 +47,8 @@ class FrameTier(nn.Module):
 
 class SampleTier(nn.Module):
     """The MLP that predicts a sample from the frame before it and the conditioning."""
+
+    offsets: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class SampleRNN(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.frame_tiers = nn.ModuleList(FrameTier(config, tier) for tier in range(len(config.frame_sizes)))
+        self.frame_tiers = layers(FrameTier(config, tier) for tier in range(len(config.frame_sizes)))
         self.sample_tier = SampleTier(config)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Which samples are for training and which are held out, as a pure function of the track and the config.
 
-Each track gives one held-out block, somewhere inside it, so that every song is heard in training and none of its held-out
-seconds are:
+Each track gives one held-out block, somewhere inside it, so that every song is heard in training and none of its
+held-out seconds are:
 
     [ train ][guard][ valid ][guard][ test ][guard][ train ]
 

@@ -7,6 +7,8 @@ dim] with parts = 2 (h, c) for LSTM and 1 (h) for both GRUs.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from samplernn.config import ModelConfig
 
 GATES = {"LSTM": 4, "GRU": 3, "GRU-torch": 3}
 FORGET_BIAS = 3.0
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def uniform_(weight: Tensor, gain: float) -> Tensor:
@@ -46,12 +49,26 @@ class Linear(nn.Module):
             return self.v
         return torch._weight_norm(self.v, self.g[:, None], 0)
 
+    @property
+    def offset(self) -> Tensor:
+        """The bias [out] of a map that has one."""
+        assert self.bias is not None
+        return self.bias
+
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
 
 
+def layers(parts: Iterable[Part]) -> Sequence[Part]:
+    """An nn.ModuleList that the type checker knows the parts of."""
+    return cast("Sequence[Part]", nn.ModuleList(parts))
+
+
 class RnnStack(nn.Module):
     """n_rnn recurrent layers of width dim over inputs of width n_in, with Graves' skip connections if asked for."""
+
+    zero_h0: Tensor
+    no_bias: Tensor
 
     def __init__(self, config: ModelConfig, n_in: int) -> None:
         super().__init__()
@@ -60,14 +77,15 @@ class RnnStack(nn.Module):
         self.parts = 2 if config.rnn_type == "LSTM" else 1
         gates = GATES[config.rnn_type] * dim
         widths = [n_in] + [dim + n_in * config.skip_conn] * (config.n_rnn - 1)
-        self.inputs = nn.ModuleList(Linear(width, gates, weight_norm=norm) for width in widths)
-        self.recurrent = nn.ModuleList(Linear(dim, gates, weight_norm=norm, bias=False) for _ in widths)
+        self.inputs = layers(Linear(width, gates, weight_norm=norm) for width in widths)
+        self.recurrent = layers(Linear(dim, gates, weight_norm=norm, bias=False) for _ in widths)
         for x_to_h, h_to_h in zip(self.inputs, self.recurrent, strict=True):
             if self.rnn_type == "LSTM":
-                nn.init.constant_(x_to_h.bias[dim : 2 * dim], FORGET_BIAS)
+                with torch.no_grad():
+                    x_to_h.offset[dim : 2 * dim] = FORGET_BIAS
             else:  # the candidate's recurrent matrix is square and nothing else is named for it: orthogonal
                 h_to_h.replace_(slice(2 * dim, None), nn.init.orthogonal_(torch.empty(dim, dim)))
-        self.outputs = nn.ModuleList(
+        self.outputs = layers(
             Linear(dim, dim, weight_norm=norm, gain=2.0, bias=first)
             for first in [True] + [False] * (config.n_rnn - 1)
             if config.skip_conn
@@ -99,7 +117,7 @@ class RnnStack(nn.Module):
         x_to_h, h_to_h = self.inputs[layer], self.recurrent[layer]
         if self.rnn_type == "GRU":
             return _reference_gru(x_to_h(x), h_to_h.weight, state)
-        weights = [x_to_h.weight, h_to_h.weight, x_to_h.bias, self.no_bias]
+        weights = [x_to_h.weight, h_to_h.weight, x_to_h.offset, self.no_bias]
         start = [part[None].contiguous() for part in state]
         if self.rnn_type == "LSTM":
             out, h, c = torch._VF.lstm(x, start, weights, True, 1, 0.0, self.training, False, False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 WIDTH, ROW = 760, 34
-LABEL, VALUE = 210, 60
+LABEL, VALUE = 160, 60
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def bars_svg(bars: Sequence[Bar], title: str) -> str:
         length = f"{max(1.0, bar.value * scale):.1f}"
         box = {"x": f"{LABEL}", "y": f"{middle - 7}", "width": length, "height": "14", "rx": "2"}
         ET.SubElement(group, "rect", box)
-        label = {"x": f"{LABEL - 12}", "y": f"{middle + 4.5}", "text-anchor": "end"}
+        label = {"x": "0", "y": f"{middle + 4.5}"}
         ET.SubElement(group, "text", label).text = bar.label
         value = {"x": f"{LABEL + float(length) + 10:.1f}", "y": f"{middle + 4.5}", "class": "value"}
         ET.SubElement(group, "text", value).text = f"{bar.value:.3f}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 WIDTH, HEIGHT = 760, 380
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 16, 48
+LEFT, RIGHT, TOP, BOTTOM = 58, 30, 16, 48
 COLOURS = 7
 """Lines with a colour of their own, the best one included."""
 MAX_POINTS = 400

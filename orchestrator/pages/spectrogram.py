@@ -18,8 +18,8 @@ Levels = npt.NDArray[np.float64]
 FLOOR_HZ = 40.0
 PIXELS_PER_SECOND = 24
 MIN_WIDTH, MAX_WIDTH = 120, 1600
-RANGE_DB = 72.0
-QUIET_DB = -48.0
+RANGE_DB, QUIET_DB = 66.0, -48.0
+GAMMA = 1.3
 VERSION = 1
 """Raised whenever the same PCM would give another picture."""
 _FRAME = 2048
@@ -51,7 +51,10 @@ def row_frequencies(height: int, sample_rate: int) -> npt.NDArray[np.float64]:
 
 
 def spectrogram(pcm: Pcm, sample_rate: int, height: int = 160) -> Levels:
-    """Levels in dB of full scale [height, width], the highest frequency first; a full-scale sine measures 0 dB."""
+    """Mean power of every row's band in dB of full scale [height, width], the highest frequency first.
+
+    A full-scale sine measures 0 dB at the bottom, where bands are one bin wide, and less above.
+    """
     columns = width(len(pcm), sample_rate)
     weights = _rows_from_bins(height, sample_rate)
     window = np.hanning(_FRAME) * (2 / np.hanning(_FRAME).sum())
@@ -70,11 +73,12 @@ def spectrogram(pcm: Pcm, sample_rate: int, height: int = 160) -> Levels:
 
 
 def spectrogram_png(pcm: Pcm, sample_rate: int, height: int = 160) -> bytes:
-    """PNG of the spectrogram; black lies RANGE_DB below the loudest half per cent, so that loud and quiet music
-    show alike; what is quieter than QUIET_DB altogether stays dark."""
+    """PNG of the spectrogram. A sine of the sound's own loudness is white and RANGE_DB below that black, so that loud
+    and quiet music show alike and noise stays dim; what is quieter than QUIET_DB altogether is drawn dark."""
     levels = spectrogram(pcm, sample_rate, height)
-    top = max(float(np.percentile(levels, 99.5)), QUIET_DB)
-    shades = np.clip((levels - top) / RANGE_DB + 1, 0, 1)
+    loudness = float(np.sqrt(np.mean((pcm / 32768.0) ** 2))) if pcm.size else 0.0
+    top = max(20 * np.log10(max(loudness, 1e-6)), QUIET_DB)
+    shades = np.clip((levels - top) / RANGE_DB + 1, 0, 1) ** GAMMA
     picture = Image.fromarray((shades * 255).round().astype(np.uint8))
     picture.putpalette(colour_map().tobytes())
     png = io.BytesIO()

@@ -118,6 +118,7 @@ class Shipper:
         if run is None:
             run = TrialRun(replace(self._place, folder=self._ledger.staging), trial)
             self._url = run.project_url or self._url
+            run.upload_again(clip for clip in trial.clips if shipped.step < clip.step <= run.shipped_step)
             shipped = shipped.through(run.shipped_step, trial.clips)
         for row in unshipped(trial, shipped, below):
             run.log(row)

@@ -7,16 +7,16 @@ common base, so every call goes through `_wandb_errors`, which turns all of it i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import wandb
 
 from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, caption, dotted, run_id
-from orchestrator.trials import TrialView
+from orchestrator.trials import ClipSet, TrialView
 from samplernn import commit
 from samplernn.errors import Damaged, SampleRNNError
 
@@ -85,10 +85,20 @@ class TrialRun:
     def log(self, row: HistoryRow) -> None:
         """Send one row with its clips. Clips that were pruned or damaged meanwhile are left out."""
         with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
-            media = _audio(self._trial.name, row, Path(scratch))
+            media = _audio(self._trial.name, row.clips, Path(scratch)) if row.clips else {}
             self._run.log(row.values, step=row.step)
             if media:  # apart, so that W&B names the files after this step; both calls make one row
                 self._run.log(media, step=row.step)
+
+    def upload_again(self, clips: Iterable[ClipSet]) -> None:
+        """Upload the files of clips whose rows the server has: a killed shipper may not have got so far.
+
+        They get the names that their rows hold, so what was there already is only replaced by itself.
+        """
+        for clip in clips:
+            with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
+                for key, audio in _audio(self._trial.name, clip, Path(scratch)).items():
+                    audio.bind_to_run(self._run, key, clip.step)
 
     def close(self, trial: TrialView, ended: bool) -> None:
         """Wait until everything has arrived. Raises WandbFailed when it has not within FINISH_TIMEOUT_S.
@@ -110,19 +120,17 @@ def abandon_all() -> None:
         wandb.teardown()
 
 
-def _audio(trial: str, row: HistoryRow, scratch: Path) -> dict[str, Any]:
-    if row.clips is None:
-        return {}
-    media: dict[str, Any] = {}
+def _audio(trial: str, clips: ClipSet, scratch: Path) -> dict[str, wandb.Audio]:
+    media = {}
     for index in range(CLIPS_MAX):
         name = f"clip-{index}.flac"
         try:
-            data = commit.read_file(row.clips.folder, name)
+            data = commit.read_file(clips.folder, name)
         except (KeyError, FileNotFoundError, Damaged):
             continue
         path = scratch / name
         path.write_bytes(data)
-        media[f"clip/{index}"] = wandb.Audio(str(path), caption=caption(trial, row.clips, index))
+        media[f"clip/{index}"] = wandb.Audio(str(path), caption=caption(trial, clips, index))
     return media
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from orchestrator.config import SweepConfig
 from orchestrator.journal import Journal
 from orchestrator.plan import plan
+from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import begin_attempt, step_name, write_metrics
@@ -46,7 +47,7 @@ def write_sweep(
     folder = workspace.sweep(name)
     commit.write_record(folder, CONFIG, config.model_dump(mode="json"))
     journal = Journal(folder)
-    trials = plan(config)
+    trials = plan(SweepView.open(workspace, name).config)
     for number, planned in enumerate(trials):
         reach = len(steps) - (number in (1, len(trials) - 2) and len(trials) > 2)
         _write_trial(workspace, config, number, planned.name, steps[:reach], clip)
@@ -67,7 +68,13 @@ def _write_trial(
         seconds = step * (1 + 0.4 * number)
         bits = 3.0 + 3.5 / (1 + step / steps[0]) - 0.15 * number
         rows += [
-            {"kind": "train", "step": step, "seconds": seconds, "train_bits": bits - 0.1, "samples_per_s": 1e5},
+            {
+                "kind": "train",
+                "step": step,
+                "seconds": seconds,
+                "train_bits": bits - 0.1,
+                "samples_per_s": 1e5,
+            },
             {"kind": "eval", "step": step, "seconds": seconds, "valid_bits": bits},
         ]
         sounds = [clip(number, step, index) for index in range(config.base.train.clips)]
@@ -108,5 +115,8 @@ def write_batch(
             "trained": {"seconds": 660.0, "bits": 3.425},
             **(extra or {}),
         }
-        files = {"song.flac": encode_flac(pcm, RATE, {"title": f"{index:04d}"}), "song.json": commit.to_json(about)}
+        files = {
+            "song.flac": encode_flac(pcm, RATE, {"title": f"{index:04d}"}),
+            "song.json": commit.to_json(about),
+        }
         commit.write_commit(workspace.song(name, f"{index:04d}"), files, attempt=1)

@@ -65,9 +65,13 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = "ok"
         self.history: dict[str, list[str]] = {}
+        self.configs: dict[str, dict[str, Any]] = {}
         self.uploads: dict[str, bytes] = {}
         self.requests = 0
         self.closing = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is no fault of ours."""
 
     @property
     def url(self) -> str:
@@ -145,13 +149,17 @@ class _Handler(BaseHTTPRequestHandler):
         project = {"id": "P", "name": variables.get("project"), "entity": {"id": "E", "name": "band"}}
         run = variables.get("name")
         lines = self.server.history.get(run or "", [])
-        bucket = {"id": f"id-{run}", "name": run, "displayName": run, "config": "{}", "summaryMetrics": "{}",
+        if "UpsertBucket" in query and variables.get("config"):
+            self.server.configs[run or ""] = json.loads(variables["config"])
+        config = json.dumps(self.server.configs.get(run or "", {}))
+        bucket = {"id": f"id-{run}", "name": run, "displayName": run, "config": config,
+                  "wandbConfig": '{"t": {}}', "summaryMetrics": "{}",
                   "historyLineCount": len(lines), "logLineCount": 0, "eventsLineCount": 0, "tags": [],
                   "historyTail": json.dumps(lines[-1:]), "eventsTail": "[]", "project": project}  # fmt: skip
         if "RunResumeStatus" in query:
-            return {"model": {**project, "bucket": bucket if run in self.server.history else None}}
+            return {"model": {**project, "bucket": bucket if run in self.server.configs else None}}
         if "UpsertBucket" in query:
-            return {"upsertBucket": {"bucket": bucket, "inserted": run not in self.server.history}}
+            return {"upsertBucket": {"bucket": bucket, "inserted": True}}
         if "CreateRunFiles" in query:
             run = variables["run"]
             files = [

@@ -1,0 +1,140 @@
+"""A person's folder of music: which files in it are taken for audio, and why the others are not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samplernn.audio import SUFFIXES
+from samplernn.errors import BadInput
+
+# fmt: off
+NOT_READ = frozenset([
+    ".m4a", ".mp4", ".m4b", ".aac", ".alac", ".wma", ".asf", ".ape", ".wv", ".mpc", ".tta", ".tak", ".dsf", ".dff",
+    ".mka", ".mkv", ".webm", ".mov", ".avi", ".ra", ".rm", ".amr", ".ac3", ".dts", ".spx", ".mid", ".midi", ".mod",
+])
+# fmt: on
+"""Names of audio and video that libsndfile does not read."""
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """One file that looks like audio."""
+
+    path: bytes
+    """Absolute, as the file system spells it: a name need not be UTF-8."""
+    name: str
+    """Relative to the folder, printable."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in a folder."""
+
+    root: Path
+    audio: list[AudioFile] = field(default_factory=list)
+    """Sorted by path."""
+    skipped: list[Row] = field(default_factory=list)
+    """Rows {path, reason}, sorted by path."""
+
+
+def scan(source: str) -> Found:
+    """Look through a folder and the folders in it; hidden files are passed over in silence.
+
+    A link to a file inside the folder is followed, a link to a folder or out of the folder is not. Raises BadInput when
+    there is no such folder, or nothing in it that could be audio.
+    """
+    root = Path(source).expanduser()
+    if not root.exists():
+        raise BadInput(f"there is no folder {source}; give the folder that holds your audio files")
+    if not root.is_dir():
+        raise BadInput(f"{source} is not a folder; give the folder that holds it")
+    found = Found(root.resolve())
+    _walk(os.fsencode(found.root), found)
+    found.audio.sort(key=lambda file: file.path)
+    found.skipped.sort(key=lambda row: row["path"])
+    if not found.audio:
+        raise BadInput(f"{source} holds no audio files{first_reasons(found.skipped)}; {_wanted()}")
+    return found
+
+
+def first_reasons(skipped: list[Row], most: int = 3) -> str:
+    """The first few skipped files with their reasons, to be put into a sentence; empty when there are none."""
+    if not skipped:
+        return ""
+    rows = "; ".join(f"{row['path']}: {row['reason']}" for row in skipped[:most])
+    more = f"; and {len(skipped) - most} more" if len(skipped) > most else ""
+    return f" ({rows}{more})"
+
+
+def printable(path: bytes) -> str:
+    """A path for people and JSON: bytes that are not UTF-8 and control characters are written as escapes."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _walk(root: bytes, found: Found) -> None:
+    def unreadable(error: OSError) -> None:
+        where = os.fsencode(error.filename)
+        found.skipped.append({"path": _relative(where, root), "reason": f"can't be listed: {error.strerror}"})
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        for name in [
+            name for name in folders if (Path(os.fsdecode(folder)) / os.fsdecode(name)).is_symlink()
+        ]:
+            _note_linked_folder(os.path.join(folder, name), root, found)  # noqa: PTH118
+        folders[:] = sorted(name for name in folders if not name.startswith(b"."))
+        for name in sorted(names):
+            if not name.startswith(b"."):
+                _sort_file(os.path.join(folder, name), root, found)  # noqa: PTH118
+
+
+def _sort_file(path: bytes, root: bytes, found: Found) -> None:
+    """Put one file among the audio or the skipped."""
+    shown = _relative(path, root)
+    reason = _not_audio(path) or _unsafe(path, root)
+    if reason:
+        found.skipped.append({"path": shown, "reason": reason})
+    else:
+        found.audio.append(AudioFile(path, shown, os.stat(path).st_size))  # noqa: PTH116
+
+
+def _not_audio(path: bytes) -> str | None:
+    suffix = os.path.splitext(printable(path))[1].lower()  # noqa: PTH122
+    if suffix in SUFFIXES:
+        return None
+    if suffix in NOT_READ:
+        return f"{suffix} is not read by libsndfile; convert it to FLAC"
+    return f"not audio ({suffix})" if suffix else "not audio (no suffix)"
+
+
+def _unsafe(path: bytes, root: bytes) -> str | None:
+    try:
+        real = os.path.realpath(path, strict=True)
+        status = os.stat(real)  # noqa: PTH116
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if os.path.commonpath([real, root]) != root:
+        return "a link that leads out of the folder is not followed; copy the file here"
+    return None if stat.S_ISREG(status.st_mode) else "not a regular file"
+
+
+def _note_linked_folder(path: bytes, root: bytes, found: Found) -> None:
+    """os.walk does not descend into it; say so unless its files are found at their own place anyway."""
+    if os.path.commonpath([os.path.realpath(path), root]) != root:
+        reason = "a link that leads out of the folder is not followed; copy the files here"
+        found.skipped.append({"path": _relative(path, root), "reason": reason})
+
+
+def _relative(path: bytes, root: bytes) -> str:
+    return printable(os.path.relpath(path, root))
+
+
+def _wanted() -> str:
+    return f"audio is {', '.join(sorted(SUFFIXES))}; convert anything else to FLAC"

@@ -1,0 +1,116 @@
+"""What an ingest made, for a person: minutes, tracks, levels, splits, and what was left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from samplernn.chunks import SPLITS
+
+_NAME = 32
+_CLIPPED, _SILENT, _DC = 0.001, 0.5, 0.01
+
+
+@dataclass(frozen=True)
+class Report:
+    """One ingest, as its card tells it."""
+
+    card: dict[str, Any]
+    """The body of dataset.json."""
+    folder: str
+    """Where the dataset is."""
+    kept: int = 0
+    """Tracks that an earlier run had finished."""
+
+    @property
+    def minutes_in(self) -> float:
+        """Minutes of audio decoded from the source files."""
+        return float(sum(track["source_seconds"] for track in self.card["tracks"])) / 60
+
+    @property
+    def minutes_out(self) -> dict[str, float]:
+        """Minutes in each split."""
+        rate = self.card["sample_rate"]
+        return {
+            split: sum(b - a for track in self.card["tracks"] for a, b in track["splits"][split]) / rate / 60
+            for split in SPLITS
+        }
+
+    def to_text(self, most: int | None = 40) -> str:
+        """The report in at most `most` tracks and as many files left out; None shows all."""
+        return "\n".join(
+            (*self._summary(), "", *self._tracks(most), *self._worth_a_look(), *self._left_out(most), "")
+        )
+
+    def _summary(self) -> Iterator[str]:
+        tracks = self.card["tracks"]
+        total = sum(track["seconds"] for track in tracks) / 60
+        kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
+        yield (
+            f"Dataset {self.card['name']}: {count(len(tracks), 'track')}{kept}, {total:.1f} min of "
+            f"{self.card['sample_rate']:,} Hz mono from {self.minutes_in:.1f} min of audio"
+        )
+        splits = self.minutes_out
+        held = ", ".join(f"{split} {minutes:.2f} min" for split, minutes in splits.items())
+        yield f"Splits: {held}, guards between them {total - sum(splits.values()):.2f} min"
+        yield f"Licence: {self.card['license']}"
+        yield f"Folder: {self.folder}"
+
+    def _tracks(self, most: int | None) -> Iterator[str]:
+        head = f"{'track':<{_NAME}} {'min':>6} {'source':>16} {'level':>6} {'peak':>6} {'DC':>8}"
+        yield f"{head} {'silent':>7} {'clipped':>8} {'flatness':>8}"
+        for track in self.card["tracks"][:most]:
+            measured = track["measures"]
+            source = f"{track['source_rate']:,} Hz x{track['channels']}"
+            yield (
+                f"{_short(track['source']):<{_NAME}} {track['seconds'] / 60:6.2f} {source:>16} "
+                f"{measured['rms_dbfs']:6.1f} {measured['peak_dbfs']:6.1f} {measured['dc']:8.5f} "
+                f"{measured['silence']:7.1%} {measured['clipped']:8.3%} {measured['flatness']:8.4f}"
+            )
+        yield from _rest(len(self.card["tracks"]), most)
+        yield "(level and peak in dBFS; DC as a share of full scale; white noise has a flatness of 0.56)"
+
+    def _worth_a_look(self) -> Iterator[str]:
+        notes = [note for track in self.card["tracks"] for note in _notes(track)]
+        if notes:
+            yield ""
+            yield "Worth a look:"
+            yield from (f"  {note}" for note in notes)
+
+    def _left_out(self, most: int | None) -> Iterator[str]:
+        skipped = self.card["skipped"]
+        if not skipped:
+            return
+        yield ""
+        yield f"Left out: {count(len(skipped), 'file')}"
+        for row in skipped[:most]:
+            yield f"  {row['path']}: {row['reason']}"
+        yield from _rest(len(skipped), most)
+
+
+def count(number: int, noun: str) -> str:
+    """1 track, 2 tracks."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _notes(track: dict[str, Any]) -> Iterator[str]:
+    """What a listener would want to know before training on a track."""
+    measured = track["measures"]
+    if measured["clipped"] > _CLIPPED:
+        yield f"{track['source']}: {measured['clipped']:.1%} of its samples are clipped"
+    if measured["silence"] > _SILENT:
+        yield f"{track['source']}: {measured['silence']:.0%} of it is silence"
+    if abs(measured["dc"]) > _DC:
+        yield f"{track['source']}: its mean is {measured['dc']:+.3f} of full scale, not 0"
+    if not track["splits"]["valid"]:
+        yield f"{track['source']}: too short to hold anything out; all of it is for training"
+
+
+def _rest(total: int, most: int | None) -> Iterator[str]:
+    if most is not None and total > most:
+        yield f"  ... and {total - most:,} more: see report.txt in the dataset's folder"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"...{name[-(_NAME - 3) :]}"

@@ -1,0 +1,144 @@
+"""Training: resumed runs are bit-equal, damaged checkpoints are never loaded, and the loss falls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from samplernn.attempts import begin_attempt, list_commits, read_lineage, read_metrics, step_name
+from samplernn.checkpoint import load_model
+from samplernn.chunks import Dataset
+from samplernn.errors import Damaged, Diverged
+from samplernn.model import nll_bits
+from samplernn.storage import Storage
+from samplernn.train import Logged, Saved, Started, train
+from samplernn.windows import TrainingWindows
+from tests.made import tiny_experiment, write_dataset
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    write_dataset(Storage.open(tmp_path / "data"))
+    return Dataset.open(Storage.open(tmp_path / "data"), tmp_path / "cache")
+
+
+def run(experiment, dataset, trial, until=lambda event: False):
+    """Iterate like a worker that is killed when `until` says so."""
+    for event in train(experiment, dataset, trial, device=CPU):
+        if until(event):
+            return
+
+
+def weights(trial, step):
+    attempt = max(a for s, a in list_commits(trial, "model") if s == step)
+    return load_model(trial.at("model", step_name(step, attempt)))[0].state_dict()
+
+
+def rows(trial):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_s")} for row in read_metrics(trial)]
+
+
+@pytest.mark.parametrize("killed_at", [2, 6, 10])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, dataset, killed_at):
+    whole, killed = Storage.open(tmp_path / "whole"), Storage.open(tmp_path / "killed")
+    experiment = tiny_experiment()
+    run(experiment, dataset, whole)
+    run(experiment, dataset, killed, until=lambda e: isinstance(e, Logged) and e.row["step"] == killed_at)
+    run(experiment, dataset, killed)
+    expected, got = weights(whole, 12), weights(killed, 12)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert rows(whole) == rows(killed)
+    clips = [trial.at("clips", step_name(12, a)).read("clip-0.flac") for trial, a in ((whole, 1), (killed, 2))]
+    assert clips[0] == clips[1]
+    assert [s for s, _ in list_commits(killed, "clips")] == [4, 8, 12]
+
+
+def test_stop_commits_a_checkpoint_and_ends(tmp_path, dataset):
+    trial = Storage.open(tmp_path / "trial")
+    asked = iter([False, False, True])
+    events = list(train(tiny_experiment(), dataset, trial, device=CPU, stop=lambda: next(asked)))
+    assert isinstance(events[-1], Saved)
+    assert events[-1].step == 3
+    assert next(iter(train(tiny_experiment(), dataset, trial, device=CPU))) == Started(2, 3)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, dataset):
+    trial = Storage.open(tmp_path / "trial")
+    run(tiny_experiment(), dataset, trial)
+    path = tmp_path / "trial" / "state" / step_name(12, 1) / "state.safetensors"
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(bytes(body))
+    assert next(iter(train(tiny_experiment(max_steps=16), dataset, trial, device=CPU))) == Started(2, 8)
+
+
+def test_all_checkpoints_damaged_is_an_error_and_not_step_zero(tmp_path, dataset):
+    trial = Storage.open(tmp_path / "trial")
+    run(tiny_experiment(), dataset, trial)
+    for step, attempt in list_commits(trial, "state"):
+        (tmp_path / "trial" / "state" / step_name(step, attempt) / "state.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(Damaged, match="can be trusted"):
+        next(iter(train(tiny_experiment(), dataset, trial, device=CPU)))
+
+
+def test_only_the_newest_two_states_are_kept(tmp_path, dataset):
+    trial = Storage.open(tmp_path / "trial")
+    run(tiny_experiment(), dataset, trial)
+    assert [step for step, _ in list_commits(trial, "state")] == [8, 12]
+    assert [step for step, _ in list_commits(trial, "model")] == [4, 8, 12]
+
+
+def test_what_a_late_attempt_writes_is_void(tmp_path):
+    trial = Storage.open(tmp_path)
+    assert begin_attempt(trial, 0) == 1
+    assert begin_attempt(trial, 100) == 2
+    lineage = read_lineage(trial)
+    assert lineage.keeps(100, 1)
+    assert not lineage.keeps(150, 1)
+    assert lineage.keeps(150, 2)
+    assert not lineage.keeps(50, 3)
+
+
+def test_nan_ends_as_diverged_with_the_last_good_checkpoint_kept(tmp_path, dataset, monkeypatch):
+    trial, steps = Storage.open(tmp_path / "trial"), iter(range(100))
+
+    def poisoned(*arguments):
+        return nll_bits(*arguments) * (float("nan") if next(steps) == 5 else 1.0)
+
+    monkeypatch.setattr("samplernn.train.nll_bits", poisoned)
+    with pytest.raises(Diverged, match="lower"):
+        run(tiny_experiment(), dataset, trial)
+    assert [step for step, _ in list_commits(trial, "model")] == [4]
+    assert all(bool(torch.isfinite(value).all()) for value in weights(trial, 4).values())
+
+
+def test_the_loss_falls_well_below_the_start(tmp_path, dataset):
+    trial = Storage.open(tmp_path / "trial")
+    run(tiny_experiment(max_steps=150, checkpoint_every=150, log_every=10, learning_rate=0.01), dataset, trial)
+    bits = [row["train_bits"] for row in read_metrics(trial) if row["kind"] == "train"]
+    assert bits[-1] < bits[0] - 1
+
+
+def test_windows_cover_each_chunk_once_an_epoch_in_a_seeded_order(dataset):
+    model = tiny_experiment().model
+    make = lambda: TrainingWindows(dataset, model, seq_len=64, batch=3, length=128, count=7, seed=5)  # noqa: E731
+    windows, again = make(), make()
+    seen = [windows.at(step).codes[:, model.context :] for step in range(14)]
+    for step in (13, 4, 9, 0):
+        assert np.array_equal(again.at(step).codes[:, model.context :], seen[step])
+    chunks = {row.tobytes() for pair in range(7) for row in np.concatenate(seen[2 * pair : 2 * pair + 2], axis=1)}
+    assert len(chunks) == 7
+    assert windows.at(0).starts_chunk
+    assert not windows.at(1).starts_chunk
+    assert np.all(windows.at(0).codes[:, : model.context] == model.q_zero)
