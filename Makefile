@@ -34,10 +34,12 @@ test-all: test ## those, and the tests that need a browser, ffmpeg, sshd or root
 	@$(BIN)/python -m pytest -m system $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no system tests"; }
 
 check: setup ## ruff, format, mypy --strict, the arrows between the packages
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@failed=0; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	$(BIN)/lint-imports --no-logo || failed=1; \
+	exit $$failed
 
 format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix .

@@ -10,7 +10,6 @@ from rich.text import Text
 from cluster.connect import connect
 from orchestrator.config import IngestConfig
 from orchestrator.ingest_report import Report
-from orchestrator.lease import hold
 from orchestrator.live import View, bar, span
 from orchestrator.on_ray.ingest import ingest
 from orchestrator.workspace import Workspace
@@ -26,7 +25,7 @@ def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> 
         meter.done, meter.total, meter.name = done, total, name
         view.tick()
 
-    with hold(folder), connect(), view.showing():
+    with connect(), view.showing():
         report = ingest(config, folder, heard)
     console.print(report.to_text(), markup=False, soft_wrap=True)
     return report

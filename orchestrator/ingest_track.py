@@ -50,20 +50,20 @@ def ingest_file(file: AudioFile, folder: Storage, sample_rate: int, seen: dict[s
     `seen` remembers, by SHA-256, the files that were given before; the second of the same content is left out.
     """
     try:
-        return _ingest(file, folder, sample_rate, seen)
+        outcome = _ingest(file, folder, sample_rate, seen)
     except BadAudio as error:
         return Outcome(file.name, reason=str(error))
     except StorageError as error:
         return Outcome(file.name, storage=str(error))
     except OSError as error:
-        where = (
-            f" on {socket.gethostname()}; the folder must be readable on every node"
-            if not _seen(file)
-            else ""
-        )
+        gone = not os.path.exists(file.path)  # noqa: PTH110
+        where = f" on {socket.gethostname()}; the folder must be readable on every node" if gone else ""
         return Outcome(file.name, reason=f"can't be read: {error.strerror or error}{where}")
     except MemoryError:
         return Outcome(file.name, reason="too long for this machine's memory; cut it into several files")
+    if outcome.track:
+        seen.setdefault(outcome.track["source_sha256"], outcome.name)
+    return outcome
 
 
 def track_id(name: str, digest: str) -> str:
@@ -76,7 +76,6 @@ def _ingest(file: AudioFile, folder: Storage, sample_rate: int, seen: dict[str, 
     digest = _digest(file.path)
     if digest in seen:
         return Outcome(file.name, reason=f"duplicate of {seen[digest]}")
-    seen[digest] = file.name
     at = folder.at("tracks", track_id(file.name, digest))
     identity = {"source_sha256": digest, "sample_rate": sample_rate}
     finished = _finished(at, identity)
@@ -125,7 +124,3 @@ def _blocks(path: bytes) -> Iterator[bytes]:
     with open(path, "rb") as stream:  # noqa: PTH123
         while block := stream.read(_BLOCK_BYTES):
             yield block
-
-
-def _seen(file: AudioFile) -> bool:
-    return os.path.exists(file.path)  # noqa: PTH110

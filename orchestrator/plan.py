@@ -54,9 +54,9 @@ def plan(config: SweepConfig) -> list[PlannedTrial]:
 
 
 def _points(config: SweepConfig, size: int, count: int) -> Iterator[dict[str, Any]]:
-    keys = list(config.space)
+    keys = sorted(config.space)  # the order of the numbers must not depend on how a file was written
     if config.search == "grid":
-        for values in itertools.product(*config.space.values()):
+        for values in itertools.product(*(config.space[key] for key in keys)):
             yield dict(zip(keys, values, strict=True))
         return
     for index in random.Random(config.base.train.seed).sample(range(size), count):

@@ -31,7 +31,8 @@ def run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun, console:
     """
     planned = plan(config)
     if not workspace.dataset(config.dataset).exists(CARD):
-        known = ", ".join(workspace.names("datasets")) or "none yet"
+        whole = [name for name in workspace.names("datasets") if workspace.dataset(name).exists(CARD)]
+        known = ", ".join(whole) or "none yet"
         raise BadInput(f"there is no dataset {config.dataset!r} (there are: {known}); orchestrator ingest FOLDER makes one")
     folder = workspace.sweep(config.name)
     with hold(folder):

@@ -114,9 +114,10 @@ class Storage:
         return self.at(name).root
 
     def _write_local(self, name: str, data: bytes, flag: int) -> None:
-        folder = Path(self.root)
+        path = Path(self._path(name))
+        folder = path.parent
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | flag, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o644)
         try:
             view = memoryview(data)
             while view:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import GenerateJob, IngestConfig, SweepConfig, SweepRun
+from orchestrator.config import GenerateJob, GenerateRun, IngestConfig, SweepConfig, SweepRun
 from orchestrator.merge import build, load_yaml
 from orchestrator.plan import plan
 from samplernn.config import ModelConfig
@@ -27,7 +27,9 @@ def check_sweep(path: Path) -> None:
 
 
 def check_generate(path: Path) -> None:
-    build(GenerateJob, {"name": "any", "sweep": "any", **load_yaml(path)})
+    data = load_yaml(path)
+    build(GenerateRun, data.pop("run", None) or {})
+    build(GenerateJob, {"name": "any", "sweep": "any", **data})
 
 
 def check_demo(path: Path) -> None:

@@ -83,7 +83,7 @@ def _claimed(folder: Storage) -> Iterator[None]:
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             raise
         raise BadInput(
-            f"the dataset's folder {folder} can't be written ({error}); choose another workspace"
+            f"the dataset's folder {folder} can't be written: {cause}; choose another workspace"
         ) from error
     try:
         yield

@@ -3,12 +3,15 @@
 
 (() => {
   const SKIP_SECONDS = 5;
+  const BACK_SECONDS = 1;
   const audio = new Audio();
   const players = [...document.querySelectorAll(".player[data-audio]")];
   const dock = document.querySelector(".dock");
   const dockSeek = dock.querySelector(".seek");
   let current = null;
   let startAt = 0; // share of the length to start from, once the length is known
+  let length = 0; // seconds
+  let sought = 0; // seconds: where the last jump went
   let dragged = null;
 
   const clock = (seconds) => {
@@ -18,12 +21,14 @@
 
   const playing = () => !audio.paused && !audio.ended;
   const share = () => (audio.duration > 0 ? audio.currentTime / audio.duration : startAt);
+  const start = () => audio.play().catch(() => {}); // what goes wrong is told by the error event
   const surfaces = () => (current ? [current.querySelector(".seek"), dockSeek] : []);
 
   function load(player, from) {
     leave();
     current = player;
     startAt = from;
+    length = sought = 0;
     audio.src = player.dataset.audio;
     player.classList.add("current");
     const picture = player.querySelector(".seek img").cloneNode();
@@ -46,9 +51,7 @@
 
   function play(player, from = 0) {
     if (player !== current || audio.error) load(player, from);
-    audio.play().catch((error) => {
-      if (error.name !== "AbortError") failed();
-    });
+    start();
   }
 
   function toggle(player) {
@@ -71,15 +74,33 @@
   function seek(player, to) {
     const at = Math.min(Math.max(to, 0), 0.9999);
     if (player !== current) play(player, at);
-    else if (audio.duration > 0) audio.currentTime = at * audio.duration;
+    else if (audio.duration > 0) jump(at);
     else startAt = at;
     draw();
+  }
+
+  function jump(at) {
+    sought = at * audio.duration;
+    audio.currentTime = sought;
+  }
+
+  // Chromium can't jump into the last part of some FLAC files and gives the file up: load it again, go less far.
+  function recover() {
+    if (!current) return;
+    if (!sought) {
+      dock.querySelector(".now-title").textContent = `${current.dataset.audio} can't be played`;
+      return;
+    }
+    const on = !audio.paused;
+    sought = Math.max(0, sought - BACK_SECONDS);
+    startAt = sought / length;
+    audio.src = current.dataset.audio;
+    if (on) start();
   }
 
   const skip = (seconds) => current && audio.duration > 0 && seek(current, share() + seconds / audio.duration);
 
   function draw() {
-    const length = audio.duration > 0 ? audio.duration : 0;
     const text = `${clock(share() * length)} of ${clock(length)}`;
     for (const surface of surfaces()) {
       surface.style.setProperty("--at", `${100 * share()}%`);
@@ -105,15 +126,12 @@
     else draw();
   }
 
-  function failed() {
-    dock.querySelector(".now-title").textContent = `${current.dataset.audio} can't be played`;
-  }
-
   audio.addEventListener("loadedmetadata", () => {
-    if (startAt) audio.currentTime = startAt * audio.duration;
+    length = audio.duration;
+    if (startAt) jump(startAt);
     draw();
   });
-  audio.addEventListener("error", () => current && failed());
+  audio.addEventListener("error", recover);
   for (const kind of ["play", "pause", "ended", "seeked"]) audio.addEventListener(kind, state);
   audio.addEventListener("ended", () => {
     if (current && "continue" in current.dataset && beside(1)) play(beside(1));

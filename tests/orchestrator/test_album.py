@@ -52,7 +52,8 @@ def test_album_tracks_hold_the_same_samples_with_tags(workspace: Workspace) -> N
             assert (file.title, file.album, file.tracknumber) == (song.title, "The First", str(number))
             assert json.loads(file.comment)["index"] == number - 1
             np.testing.assert_array_equal(file.read(dtype="int16"), pcm)
-        assert Image.open(folder / song.file.replace(".flac", ".png")).height == 160
+        with Image.open(folder / song.file.replace(".flac", ".png")) as picture:
+            assert picture.height == 160
         assert song.file.startswith(f"{number:02d}-")
 
 
@@ -186,8 +187,8 @@ def test_album_page_in_a_browser_plays_seeks_and_goes_on(workspace: Workspace, t
         tab.press("ArrowRight")
         assert tab.run(now) == titles[1]
         box = tab.run("document.querySelectorAll('.track .seek')[0].getBoundingClientRect().toJSON()")
-        tab.click(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
-        assert tab.run(moving) > 75
+        tab.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+        assert tab.run(moving) >= 49
         assert tab.run(now) == titles[0]
         following = (
             f"new Promise(done => setInterval(() => {now} === {json.dumps(titles[1])} && done(true), 50))"

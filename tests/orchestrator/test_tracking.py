@@ -151,6 +151,12 @@ def kill(shipping: Shipping) -> None:
     shipping.process.wait()
 
 
+def check_no_key(band: Band) -> None:
+    files = [path for path in band.folder.parent.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
 def check_offline(band: Band, trial: str) -> None:
     """Each step once over all of the trial's run folders, in order, equal to its rows, every clip decodable."""
     rows = [(row, path.parent) for path in band.offline_runs(trial) for row in history_of(path)]
@@ -206,9 +212,7 @@ def test_shipper_offline_writes_one_run_a_trial_equal_to_its_rows(
         for trial in band.names
     }
     assert exits == {first: [0], second: [1]}
-    assert not [
-        path for path in band.folder.parent.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
-    ]
+    check_no_key(band)
     assert not list(band.folder.glob("staging-*"))
 
 
@@ -287,6 +291,7 @@ def test_finish_with_a_server_that_fails_returns_in_time_and_a_later_run_ships_a
     assert time.monotonic() - started < 4
     assert shipping.process.returncode is not None
     assert "the same command again ships the rest" in line
+    check_no_key(band)
     server.answer = "ok"
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
     assert start(band, "online").finish(30) == f"W&B: 1 runs at {server.url}/band/riffs"

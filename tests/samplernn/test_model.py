@@ -88,6 +88,7 @@ def test_masked_targets_do_not_count():
     assert float(nll_bits(logits, targets, mask)) == pytest.approx(float(expected), rel=1e-6)
 
 
+@torch.no_grad()
 def test_initialisation_is_the_references():
     config = ModelConfig(frame_sizes=(16,), dim=64, n_rnn=2, rnn_type="LSTM", skip_conn=False)
     model = SampleRNN.seeded(config, 0)
