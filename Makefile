@@ -35,8 +35,8 @@ test-all: test ## those, and the tests that need a browser, ffmpeg, sshd or root
 
 check: setup ## ruff, format, mypy --strict, the arrows between the packages
 	@failed=0; \
-	$(BIN)/ruff check . || failed=1; \
-	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/ruff check --output-format concise . || failed=1; \
+	$(BIN)/ruff format --check --output-format concise . || failed=1; \
 	$(BIN)/mypy || failed=1; \
 	$(BIN)/lint-imports --no-logo || failed=1; \
 	exit $$failed

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from orchestrator.live import console
 from orchestrator.workspace import Workspace, check_name
-from samplernn.errors import BadInput, SampleRNNError, StorageError
+from samplernn.errors import SampleRNNError, StorageError
 
 if TYPE_CHECKING:
     from orchestrator.config import SweepConfig, SweepRun
@@ -35,9 +39,7 @@ app = typer.Typer(
 
     Settings are written in YAML files and changed on the command line as name=value: dim=512, songs=100.""",
 )
-out = Console(highlight=False)
-if not out.is_terminal:
-    out = Console(highlight=False, width=140)
+out = console()
 
 Target = Annotated[str | None, typer.Argument(show_default=False)]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[name=value]...", show_default=False)]
@@ -180,19 +182,23 @@ def doctor(workspace: Where = None) -> None:
 
 
 def main() -> None:
-    """Entry point: every error that a person can mend is one clear text and an exit code."""
+    """Entry point."""
+    with stopped_cleanly(shlex.join(["orchestrator", *sys.argv[1:]])):
+        app()
+
+
+@contextmanager
+def stopped_cleanly(command: str) -> Iterator[None]:
+    """Every error that a person can mend is one clear text and an exit code; Ctrl-C names the line that goes on."""
+    said = Console(stderr=True, highlight=False)
     try:
-        code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else DONE)
+        yield
     except SampleRNNError as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        said.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(UNUSABLE if isinstance(error, StorageError) else BAD_INPUT)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted; the same command goes on where it was")
+    except (KeyboardInterrupt, typer.Abort):
+        said.print(f"\nstopped; this goes on where it was: {command}", markup=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
-    except typer._click.exceptions.ClickException as error:
-        error.show()
-        sys.exit(BAD_INPUT)
 
 
 def _open(where: str | None, quiet: bool = False) -> Workspace:
@@ -240,8 +246,7 @@ def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None
     view = run_sweep(workspace, config, run, out)
     best = view.best()
     if unfinished(view):
-        out.print("\nnot finished; the same command goes on where it was")
-        raise typer.Exit(INTERRUPTED)
+        raise KeyboardInterrupt
     if best is not None and best.best is not None:
         out.print(f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}")
         out.print(f"next: orchestrator audition {config.name}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.text import Text
 
 from cluster.connect import connect
+from orchestrator.audio_folder import scan
 from orchestrator.config import IngestConfig
 from orchestrator.ingest_report import Report
 from orchestrator.live import View, bar, span
@@ -20,6 +22,7 @@ def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> 
     meter = _Meter(config.name)
     view = View(console, meter.render, meter.line)
     folder = workspace.dataset(config.name)
+    scan(Path(config.source))  # an empty or missing folder is refused before Ray is started
 
     def heard(done: int, total: int, name: str) -> None:
         meter.done, meter.total, meter.name = done, total, name

@@ -13,6 +13,12 @@ from rich.text import Text
 LINE_EVERY_S = 15.0
 
 
+def console() -> Console:
+    """Standard output: the terminal as it is; wide enough for a table where it is a file."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=140)
+
+
 class View:
     """Shows `render()` live on a terminal; elsewhere prints `line()` every few seconds."""
 

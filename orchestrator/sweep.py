@@ -42,14 +42,15 @@ def run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun, console:
             workspace.trial(config.name, trial.name).create(CONFIG, commit.record_bytes(body))
         ended = Journal(folder).ended()
         if all(trial.name in ended and ended[trial.name]["final"] for trial in planned):
-            console.print(f"sweep {config.name} is finished: nothing to do", highlight=False)
-            return SweepView.open(workspace, config.name)
+            planned = []
+            console.print(f"sweep {config.name} is finished: nothing to train", highlight=False)
         board = Board.of(SweepView.open(workspace, config.name))
         view = View(console, board.render, board.line)
         shipping = start_shipper(workspace, config.name, run.tracking, view.say)
         try:
-            with connect(), view.showing():
-                run_trials(workspace, config, run, planned, board.seen, view.tick)
+            if planned:
+                with connect(), view.showing():
+                    run_trials(workspace, config, run, planned, board.seen, view.tick)
         finally:
             if shipping is not None:
                 view.say(shipping.finish(DRAIN_S))

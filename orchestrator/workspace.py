@@ -1,7 +1,7 @@
 """Where truth lives: the one place that spells paths in the workspace.
 
     datasets/<name>/   config.json, dataset.json (the card), tracks/<id>/ (a commit each: pcm.arrow, track.json), report.txt
-    sweeps/<name>/     config.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/: config.json, attempts/<n>.json,
+    sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/: config.json, attempts/<n>.json,
                        metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                        model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
     songs/<batch>/     config.json, songs/<id>/ (a commit each: the audio and song.json)
@@ -19,6 +19,8 @@ from samplernn.storage import Storage
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 CONFIG = "config.json"
+BORN = "born.json"
+"""A sweep's own random token: two sweeps of one name in two workspaces are two groups of W&B runs."""
 
 
 def check_name(name: str) -> str:

@@ -139,4 +139,6 @@ class Storage:
         except (FileNotFoundError, FileExistsError):
             raise
         except (OSError, pyarrow.ArrowException) as error:
-            raise StorageError(f"can't {action} in {self}: {error}; check space, permissions and the mount") from error
+            raise StorageError(
+                f"can't {action} in {self}: {error}; check space, permissions and the mount"
+            ) from error

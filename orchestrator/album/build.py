@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.album.facts import Facts, album_facts, music_flatness
+from orchestrator.album.facts import WHITE_NOISE, Facts, album_facts, music_flatness
 from orchestrator.album.tracklist import SONG, Song, tracklist
 from orchestrator.config import AlbumConfig
 from orchestrator.pages.folder import MadeFolder
@@ -37,6 +37,24 @@ class AlbumResult:
     facts: Facts
     written: int
     """Files that had to be written; 0 when nothing had changed."""
+
+    def to_text(self) -> str:
+        """What a person wants to know at the end: where it is, and honestly what is on it."""
+        lines = [
+            f"  {song.number:2}  {song.title:24} {song.seconds:6.1f} s  {song.about['measures']['rms_dbfs']:6.1f} dBFS  "
+            f"flatness {song.about['measures']['flatness']:.3f}"
+            for song in self.songs
+        ]
+        facts = self.facts
+        theirs = "" if facts.music_flatness is None else f", the training music {facts.music_flatness:.3f}"
+        return "\n".join(
+            [
+                *lines,
+                f"Spectral flatness: these songs {facts.songs_flatness:.3f}{theirs}, white noise {WHITE_NOISE:.2f}.",
+                facts.expect,
+                f"Album: {self.folder} ({self.written} files new); open {self.index}",
+            ]
+        )
 
     @property
     def index(self) -> str:

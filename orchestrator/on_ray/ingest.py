@@ -16,7 +16,7 @@ import os
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import ray
@@ -75,23 +75,24 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
 @contextmanager
 def _claimed(folder: Storage) -> Iterator[None]:
     """Hold the dataset's lease, which also finds a folder that can't be written; an empty one is not left behind."""
-    lease = hold(folder)
-    try:
-        lease.__enter__()
-    except (StorageError, OSError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
-            raise
-        raise BadInput(
-            f"the dataset's folder {folder} can't be written: {cause}; choose another workspace"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, folder)
+        try:
+            stack.enter_context(hold(folder))
+        except (StorageError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+                raise
+            raise BadInput(
+                f"the dataset's folder {folder} can't be written: {cause}; choose another workspace"
+            ) from error
         yield
-    finally:
-        lease.__exit__(None, None, None)
-        if folder.local:
-            with suppress(OSError):
-                folder.local.rmdir()
+
+
+def _remove_empty(folder: Storage) -> None:
+    if folder.local:
+        with suppress(OSError):  # it holds something, which is as it should be
+            folder.local.rmdir()
 
 
 def _outcomes(files: list[AudioFile], folder: Storage, sample_rate: int) -> Iterator[Outcome]:

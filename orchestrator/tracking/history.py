@@ -90,9 +90,9 @@ def dotted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def run_id(sweep: str, trial: str) -> str:
-    """The run's id: the same for every attempt of a trial. Both names hold only characters that W&B takes."""
-    return f"{sweep}-{trial}"[:128]
+def run_id(sweep: str, trial: str, token: str) -> str:
+    """The run's id: the same for every attempt of a trial, another for a sweep of that name elsewhere."""
+    return f"{sweep}-{trial}-{token}"[:128]
 
 
 def caption(trial: str, clip: ClipSet, index: int) -> str:

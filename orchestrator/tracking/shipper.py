@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
@@ -22,7 +23,8 @@ from orchestrator.tracking.history import ENDED, Shipped, last_step, unshipped
 from orchestrator.tracking.ledger import Ledger, take_lock, tracking_folder
 from orchestrator.tracking.wandb_run import RunPlace, TrialRun, WandbFailed, abandon_all
 from orchestrator.trials import SweepView, TrialView
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import BORN, Workspace
+from samplernn import commit
 from samplernn.errors import SampleRNNError
 
 POLL_S = {"online": 5.0, "offline": 20.0}
@@ -185,12 +187,20 @@ def main() -> None:
         log.info(
             "ships %s to %s, %s; pid %d", arguments.sweep, arguments.project, arguments.mode, os.getpid()
         )
-        place = RunPlace(arguments.sweep, "", arguments.project, arguments.mode, folder)
+        token = _token(workspace, arguments.sweep)
+        place = RunPlace(arguments.sweep, "", arguments.project, arguments.mode, folder, token)
         shipper = Shipper(workspace, arguments.sweep, place, arguments.flush_s)
         poll_s = arguments.poll_s or POLL_S[arguments.mode]
         while not ending:
             ending.rest(max(poll_s, REST * shipper.look(draining=False)))
         _drain(shipper)
+
+
+def _token(workspace: Workspace, sweep: str) -> str:
+    """The sweep's own random token, made when it is shipped for the first time."""
+    folder = workspace.sweep(sweep)
+    folder.create(BORN, commit.record_bytes({"token": secrets.token_hex(4)}))
+    return str(commit.read_record(folder, BORN)["token"])
 
 
 def _drain(shipper: Shipper) -> None:

@@ -39,6 +39,8 @@ class RunPlace:
     mode: Literal["online", "offline"]
     folder: Path
     """Runs are written to folder/wandb/."""
+    token: str = ""
+    """Told apart by it: sweeps of the same name in different workspaces."""
 
 
 class TrialRun:
@@ -57,7 +59,7 @@ class TrialRun:
                 project=project,
                 group=place.sweep,
                 job_type="train",
-                id=run_id(place.sweep, trial.name),
+                id=run_id(place.sweep, trial.name, place.token),
                 name=trial.name,
                 tags=[place.sweep[:64], place.dataset[:64]],
                 config=config,

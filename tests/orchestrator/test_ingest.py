@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from orchestrator.audio_folder import scan
@@ -407,3 +411,33 @@ def test_drift_another_config_or_a_damaged_record_refused(tmp_path):
     folder.write(CONFIG, commit.to_json({**body, "seed": 7}))
     with pytest.raises(Damaged):
         check_same_config(folder, CONFIG, IngestConfig(name="a", source="/music"))
+
+
+@pytest.mark.cluster
+def test_ingest_killed_worker_costs_nothing_but_time(workshop, source):
+    """SIGKILL of the first worker that is seen at a track; Ray Data runs its task again."""
+    for seed in range(4):
+        write_sound(source / f"{seed}.flac", 120, 44_100, 1, seed)
+    victims: list[int] = []
+    over = threading.Event()
+
+    def hunt() -> None:
+        while not victims and not over.is_set():
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "samplernn.decode_process" in process.cmdline():
+                        victims.append(process.ppid())
+                        os.kill(victims[0], signal.SIGKILL)
+                        return
+
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    try:
+        report = workshop.ingest(source)
+    finally:
+        over.set()
+        hunter.join()
+    assert victims
+    assert [track["source"] for track in report.card["tracks"]] == [f"{seed}.flac" for seed in range(4)]
+    assert report.card["skipped"] == []
+    Dataset.open(workshop.folder(), workshop.root / "cache")

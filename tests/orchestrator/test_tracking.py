@@ -20,7 +20,7 @@ from orchestrator.tracking.history import Shipped, unshipped
 from orchestrator.tracking.login import tracking_mode
 from orchestrator.tracking.start import Shipping, start_shipper
 from orchestrator.trials import SweepView
-from orchestrator.workspace import CONFIG, Workspace
+from orchestrator.workspace import BORN, CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import begin_attempt, step_name, write_metrics
 from samplernn.errors import BadInput
@@ -45,6 +45,8 @@ QUICK = ("--poll-s", "0.2", "--flush-s", "0.5")
 class Band:
     """A sweep of two trials that the tests write as training would."""
 
+    token = "0a1b2c3d"
+
     def __init__(self, folder: Path) -> None:
         self.workspace = Workspace.open(str(folder))
         config = SweepConfig(
@@ -52,6 +54,7 @@ class Band:
             schedule={"type": "none"},
         )  # fmt: skip
         commit.write_record(self.workspace.sweep(SWEEP), CONFIG, config.model_dump(mode="json"))
+        commit.write_record(self.workspace.sweep(SWEEP), BORN, {"token": self.token})
         self.journal = Journal(self.workspace.sweep(SWEEP))
         self.names = [trial.name for trial in self.view().trials]
         self.segments = 0
@@ -112,7 +115,7 @@ class Band:
 
     def offline_runs(self, trial: str) -> list[Path]:
         return sorted(
-            self.folder.glob(f"offline-run-*/run-{SWEEP}-{trial}.wandb"),
+            self.folder.glob(f"offline-run-*/run-{SWEEP}-{trial}-{self.token}.wandb"),
             key=lambda path: path.stat().st_mtime,
         )
 
@@ -198,7 +201,7 @@ def test_shipper_offline_writes_one_run_a_trial_equal_to_its_rows(
             if record.HasField("run")
         )
         assert (run.run_id, run.run_group, run.job_type, run.display_name) == (
-            f"{SWEEP}-{trial}",
+            f"{SWEEP}-{trial}-{band.token}",
             SWEEP,
             "train",
             trial,
@@ -243,7 +246,7 @@ def test_shipper_killed_midway_and_trial_resumed_ships_each_step_once(
 
 def check_online(band: Band, server: Server, trial: str) -> None:
     """Each step once on the server, in order, equal to the trial's rows, every clip uploaded and decodable."""
-    run = f"{SWEEP}-{trial}"
+    run = f"{SWEEP}-{trial}-{band.token}"
     rows = server.rows(run)
     assert (
         [row["_step"] for row in rows]
@@ -261,7 +264,7 @@ def test_shipper_online_killed_midway_resumes_the_run_and_ships_each_step_once(
     band: Band, server: Server
 ) -> None:
     trial = band.names[0]
-    run = f"{SWEEP}-{trial}"
+    run = f"{SWEEP}-{trial}-{band.token}"
     shipping = start(band, "online")
     attempt = band.begin(trial)
     band.play(trial, attempt, 10, 100)
