@@ -89,7 +89,9 @@ class Board:
         """The table and a bar."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for header in ("trial", "state", "step", "train", "valid", "samples/s"):
-            table.add_column(header, justify="left" if header in ("trial", "state") else "right", no_wrap=True)
+            table.add_column(
+                header, justify="left" if header in ("trial", "state") else "right", no_wrap=True
+            )
         table.add_column("", no_wrap=True, ratio=1)
         lines = sorted(self.lines.values(), key=lambda line: (line.state == "waiting", line.name))
         for line in lines[:ROWS_SHOWN]:

@@ -45,14 +45,20 @@ Target = Annotated[str | None, typer.Argument(show_default=False)]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[name=value]...", show_default=False)]
 Where = Annotated[
     str | None,
-    typer.Option("--workspace", "-w", help="Root of everything kept [default: $ORCHESTRATOR_WORKSPACE or ./workspace]"),
+    typer.Option(
+        "--workspace", "-w", help="Root of everything kept [default: $ORCHESTRATOR_WORKSPACE or ./workspace]"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Make everything tiny, to see the whole line run in a minute.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Make everything tiny, to see the whole line run in a minute.")
+]
 
 
 @app.command()
-def ingest(folder: Annotated[str, typer.Argument()], settings: Settings = None, workspace: Where = None) -> None:
+def ingest(
+    folder: Annotated[str, typer.Argument()], settings: Settings = None, workspace: Where = None
+) -> None:
     """Turn a FOLDER of music into a dataset.
 
     Reads WAV, FLAC, Ogg, MP3, AIFF, any rate and channels. What can't be read is named with its reason.

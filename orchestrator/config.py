@@ -83,7 +83,11 @@ class SweepConfig(Frozen):
     def _check(self) -> SweepConfig:
         if (self.search == "random") != (self.num_samples is not None):
             raise ValueError("num_samples belongs to search: random, which needs it")
-        if self.schedule.type == "asha" and self.space and self.schedule.grace_steps > self.base.train.max_steps:
+        if (
+            self.schedule.type == "asha"
+            and self.space
+            and self.schedule.grace_steps > self.base.train.max_steps
+        ):
             raise ValueError(
                 f"schedule.grace_steps {self.schedule.grace_steps} is above train.max_steps "
                 f"{self.base.train.max_steps}: no trial could ever be stopped; lower it or set schedule.type=none"

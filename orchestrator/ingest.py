@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.text import Text
@@ -22,7 +21,7 @@ def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> 
     meter = _Meter(config.name)
     view = View(console, meter.render, meter.line)
     folder = workspace.dataset(config.name)
-    scan(Path(config.source))  # an empty or missing folder is refused before Ray is started
+    scan(config.source)  # an empty or missing folder is refused before Ray is started
 
     def heard(done: int, total: int, name: str) -> None:
         meter.done, meter.total, meter.name = done, total, name

@@ -55,6 +55,8 @@ def read_journal(sweep: Storage) -> list[Entry]:
                 break
             raise
         if entry["seq"] != seq:
-            raise Damaged(f"{folder} lacks entry {seq}: restore it from a copy, or start the sweep under a new name")
+            raise Damaged(
+                f"{folder} lacks entry {seq}: restore it from a copy, or start the sweep under a new name"
+            )
         entries.append(entry)
     return entries

@@ -55,6 +55,6 @@ def _alive(holder: dict[str, Any]) -> bool:
     if holder["host"] != socket.gethostname():
         return True
     try:
-        return abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1
+        return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1)
     except psutil.NoSuchProcess:
         return False

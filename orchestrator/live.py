@@ -22,7 +22,9 @@ def console() -> Console:
 class View:
     """Shows `render()` live on a terminal; elsewhere prints `line()` every few seconds."""
 
-    def __init__(self, console: Console, render: Callable[[], RenderableType], line: Callable[[], str]) -> None:
+    def __init__(
+        self, console: Console, render: Callable[[], RenderableType], line: Callable[[], str]
+    ) -> None:
         self._console, self._render, self._line = console, render, line
         self._live: Live | None = None
         self._last, self._printed = time.monotonic(), ""

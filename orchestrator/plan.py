@@ -48,7 +48,9 @@ def plan(config: SweepConfig) -> list[PlannedTrial]:
             continue
         trials.append(PlannedTrial(_name(number, experiment, overrides), experiment, overrides))
     if problems:
-        shown = "\n".join(problems[:20]) + (f"\n(and {len(problems) - 20} more)" if len(problems) > 20 else "")
+        shown = "\n".join(problems[:20]) + (
+            f"\n(and {len(problems) - 20} more)" if len(problems) > 20 else ""
+        )
         raise BadInput(f"{len(problems)} of {count} trials can't be trained:\n{shown}")
     return trials
 
@@ -69,7 +71,12 @@ def _points(config: SweepConfig, size: int, count: int) -> Iterator[dict[str, An
 
 def _name(number: int, experiment: Experiment, overrides: dict[str, Any]) -> str:
     model = experiment.model
-    parts = [f"{number:04d}", f"dim{model.dim}", f"rnn{model.n_rnn}", "f" + "x".join(map(str, model.frame_sizes))]
+    parts = [
+        f"{number:04d}",
+        f"dim{model.dim}",
+        f"rnn{model.n_rnn}",
+        "f" + "x".join(map(str, model.frame_sizes)),
+    ]
     parts += [f"{key.rsplit('.', 1)[-1]}{value}" for key, value in overrides.items() if key not in _SHORT]
     name = "-".join(parts)
     return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)[:64]

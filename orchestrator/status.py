@@ -46,7 +46,11 @@ def sweep_status(workspace: Workspace, name: str) -> tuple[dict[str, Any], Rende
             for trial in view.trials
         ],
     }
-    told = "a driver is at work" if running else "no driver is at work on it; the sweep command goes on where it was"
+    told = (
+        "a driver is at work"
+        if running
+        else "no driver is at work on it; the sweep command goes on where it was"
+    )
     if all(trial.state in ("done", "stopped", "failed") for trial in view.trials):
         told = "finished"
     return body, Group(board.render(), Text(told))

@@ -33,12 +33,18 @@ def run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun, console:
     if not workspace.dataset(config.dataset).exists(CARD):
         whole = [name for name in workspace.names("datasets") if workspace.dataset(name).exists(CARD)]
         known = ", ".join(whole) or "none yet"
-        raise BadInput(f"there is no dataset {config.dataset!r} (there are: {known}); orchestrator ingest FOLDER makes one")
+        raise BadInput(
+            f"there is no dataset {config.dataset!r} (there are: {known}); orchestrator ingest FOLDER makes one"
+        )
     folder = workspace.sweep(config.name)
     with hold(folder):
         check_same_config(folder, CONFIG, config)
         for trial in planned:
-            body = {"name": trial.name, "experiment": trial.experiment.model_dump(mode="json"), "overrides": trial.overrides}
+            body = {
+                "name": trial.name,
+                "experiment": trial.experiment.model_dump(mode="json"),
+                "overrides": trial.overrides,
+            }
             workspace.trial(config.name, trial.name).create(CONFIG, commit.record_bytes(body))
         ended = Journal(folder).ended()
         if all(trial.name in ended and ended[trial.name]["final"] for trial in planned):

@@ -63,7 +63,9 @@ class SweepView:
             config = SweepConfig.model_validate(commit.read_record(folder, CONFIG))
         except FileNotFoundError as error:
             known = ", ".join(workspace.names("sweeps")) or "none yet"
-            raise BadInput(f"there is no sweep {name!r} in {workspace.storage}; there are: {known}") from error
+            raise BadInput(
+                f"there is no sweep {name!r} in {workspace.storage}; there are: {known}"
+            ) from error
         journal = read_journal(folder)
         states: dict[str, tuple[str, str]] = {}
         for entry in journal:

@@ -1,11 +1,11 @@
 """Where truth lives: the one place that spells paths in the workspace.
 
-    datasets/<name>/   config.json, dataset.json (the card), tracks/<id>/ (a commit each: pcm.arrow, track.json), report.txt
-    sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/: config.json, attempts/<n>.json,
-                       metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
-                       model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
-    songs/<batch>/     config.json, songs/<id>/ (a commit each: the audio and song.json)
-    albums/<name>/     album.yaml, tracks, pictures, page
+datasets/<name>/   config.json, dataset.json (the card), tracks/<id>/ (a commit each: pcm.arrow, track.json), report.txt
+sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/: config.json, attempts/<n>.json,
+                   metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
+                   model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
+songs/<batch>/     config.json, songs/<id>/ (a commit each: the audio and song.json)
+albums/<name>/     album.yaml, tracks, pictures, page
 """
 
 from __future__ import annotations

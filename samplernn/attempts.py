@@ -90,5 +90,7 @@ def read_metrics(trial: Storage) -> list[dict[str, Any]]:
             segment = commit.read_record(folder, name)["rows"]
         except Damaged:
             continue
-        rows |= {(row["step"], row["kind"]): row for row in segment if lineage.keeps(row["step"], int(match[1]))}
+        rows |= {
+            (row["step"], row["kind"]): row for row in segment if lineage.keeps(row["step"], int(match[1]))
+        }
     return [rows[key] for key in sorted(rows)]

@@ -61,12 +61,20 @@ class Training:
 def save_model(trial: Storage, attempt: int, model: SampleRNN, about: About) -> None:
     """Commit the weights of a step."""
     files = {
-        "model.safetensors": save_tensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}),
+        "model.safetensors": save_tensors(
+            {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        ),
         "config.json": commit.to_json(
-            {**about.__dict__, "experiment": about.experiment.model_dump(mode="json"), "schema": commit.SCHEMA}
+            {
+                **about.__dict__,
+                "experiment": about.experiment.model_dump(mode="json"),
+                "schema": commit.SCHEMA,
+            }
         ),
     }
-    commit.write_commit(trial.at("model", step_name(about.step, attempt)), files, step=about.step, attempt=attempt)
+    commit.write_commit(
+        trial.at("model", step_name(about.step, attempt)), files, step=about.step, attempt=attempt
+    )
 
 
 def load_model(folder: Storage) -> tuple[SampleRNN, About]:
@@ -128,7 +136,9 @@ def resume(trial: Storage, training: Training) -> About | None:
             continue
         return about
     if damaged is not None:
-        raise Damaged(f"no checkpoint of {trial} can be trusted ({damaged}); restore it from a copy or delete the trial")
+        raise Damaged(
+            f"no checkpoint of {trial} can be trusted ({damaged}); restore it from a copy or delete the trial"
+        )
     return None
 
 

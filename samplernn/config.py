@@ -60,7 +60,9 @@ class ModelConfig(Frozen):
                 f"use {Q_LEVELS_MAX} or fewer"
             )
         if self.skip_conn and self.n_rnn == 1:
-            raise ValueError("skip_conn needs n_rnn >= 2 and n_rnn is 1; set model.skip_conn=false or add a layer")
+            raise ValueError(
+                "skip_conn needs n_rnn >= 2 and n_rnn is 1; set model.skip_conn=false or add a layer"
+            )
         return self
 
     @property

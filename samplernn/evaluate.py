@@ -29,7 +29,9 @@ def evaluate(model: SampleRNN, dataset: Dataset, split: str, experiment: Experim
     model.eval()
     for first in range(0, len(rows), train.batch_size):
         part = rows[first : first + train.batch_size]
-        chunk = ChunkBatch(dataset, part, experiment.model, experiment.seq_len, int((part[:, 2] - part[:, 1]).max()))
+        chunk = ChunkBatch(
+            dataset, part, experiment.model, experiment.seq_len, int((part[:, 2] - part[:, 1]).max())
+        )
         state = model.initial_state(len(part))
         for index in range(chunk.windows):
             window = chunk.window(index)

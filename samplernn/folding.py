@@ -74,7 +74,9 @@ def fold(model: SampleRNN) -> FoldedModel:
             dim = model.config.dim
             up = (up.reshape(dim, tier.ratio, dim) @ w2).reshape(dim, tier.ratio * dim)
             up_bias = (up_bias.view(tier.ratio, dim) @ w2 + sample.l2.offset).flatten()
-        expand = None if tier.expand is None else (tier.expand.weight.T.contiguous(), tier.expand.offset.clone())
+        expand = (
+            None if tier.expand is None else (tier.expand.weight.T.contiguous(), tier.expand.offset.clone())
+        )
         layers, out_bias = _layers(tier.rnn)
         tiers.append(
             FoldedTier(
@@ -99,6 +101,8 @@ def _layers(rnn: RnnStack) -> tuple[tuple[FoldedLayer, ...], Tensor | None]:
         x_to_h, h_to_h = rnn.inputs[index], rnn.recurrent[index]
         to_out = rnn.outputs[index].weight.T.contiguous() if rnn.skip_conn else None
         layers.append(
-            FoldedLayer(x_to_h.weight.T.contiguous(), h_to_h.weight.T.contiguous(), x_to_h.offset.clone(), to_out)
+            FoldedLayer(
+                x_to_h.weight.T.contiguous(), h_to_h.weight.T.contiguous(), x_to_h.offset.clone(), to_out
+            )
         )
     return tuple(layers), rnn.outputs[0].offset.clone() if rnn.skip_conn else None

@@ -75,7 +75,8 @@ def encode(pcm: npt.NDArray[np.int16], q_type: str, q_levels: int) -> npt.NDArra
 
 def decode(codes: npt.NDArray[np.integer], q_type: str, q_levels: int) -> npt.NDArray[np.float32]:
     """Amplitudes in [-1, 1] of codes of any shape."""
-    return decode_table(q_type, q_levels)[codes]
+    amplitude: npt.NDArray[np.float32] = decode_table(q_type, q_levels)[codes]
+    return amplitude
 
 
 def to_pcm(amplitude: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:

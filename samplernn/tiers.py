@@ -21,7 +21,7 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 def uniform_(weight: Tensor, gain: float) -> Tensor:
-    """Fill [out, in] uniformly with standard deviation sqrt(gain / in): gain 2 is the reference's 'he', 1 its 'lecun'."""
+    """Fill [out, in] uniformly with standard deviation sqrt(gain / in): the reference's 'he' is gain 2, 'lecun' gain 1."""
     bound = math.sqrt(3 * gain / weight.shape[1])
     return nn.init.uniform_(weight, -bound, bound)
 
@@ -29,7 +29,9 @@ def uniform_(weight: Tensor, gain: float) -> Tensor:
 class Linear(nn.Module):
     """y = x W^T + b, with W = g v / ||v|| (one g an output) when weight_norm is on; g starts at ||v||."""
 
-    def __init__(self, n_in: int, n_out: int, *, weight_norm: bool, gain: float = 1.0, bias: bool = True) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, *, weight_norm: bool, gain: float = 1.0, bias: bool = True
+    ) -> None:
         super().__init__()
         self.v = nn.Parameter(uniform_(torch.empty(n_out, n_in), gain))
         self.g = nn.Parameter(torch.linalg.vector_norm(self.v.detach(), dim=1)) if weight_norm else None

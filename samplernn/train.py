@@ -84,7 +84,10 @@ def train(
         row = _train_row(run, float(bits) / since, float(norm), config.learning_rate)
         elapsed = time.perf_counter() - clock
         run.seconds += elapsed
-        row |= {"seconds": run.seconds, "samples_per_s": since * config.batch_size * experiment.seq_len / elapsed}
+        row |= {
+            "seconds": run.seconds,
+            "samples_per_s": since * config.batch_size * experiment.seq_len / elapsed,
+        }
         yield Logged(log.add(row))
         if saves:
             yield from _checkpoint(run, experiment, dataset, trial, attempt, log)

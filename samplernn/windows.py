@@ -58,9 +58,23 @@ class TrainingWindows:
     """The training windows of one trial; `at(step)` is random access, fastest in order."""
 
     def __init__(
-        self, dataset: Dataset, model: ModelConfig, *, seq_len: int, batch: int, length: int, count: int | None, seed: int
+        self,
+        dataset: Dataset,
+        model: ModelConfig,
+        *,
+        seq_len: int,
+        batch: int,
+        length: int,
+        count: int | None,
+        seed: int,
     ) -> None:
-        self._dataset, self._model, self._seq_len, self._batch, self._length = dataset, model, seq_len, batch, length
+        self._dataset, self._model, self._seq_len, self._batch, self._length = (
+            dataset,
+            model,
+            seq_len,
+            batch,
+            length,
+        )
         self._rows = dataset.chunks("train", length, count)
         self._seed = seed
         self._windows = -(-length // seq_len)

@@ -18,7 +18,9 @@ def tone(samples: int, seed: int = 0) -> np.ndarray:
     return (wave + rng.normal(0, 300, samples)).astype(np.int16)
 
 
-def write_dataset(folder: Storage, *, name: str = "toy", tracks: int = 2, samples: int = 16_000, rate: int = 16_000):
+def write_dataset(
+    folder: Storage, *, name: str = "toy", tracks: int = 2, samples: int = 16_000, rate: int = 16_000
+):
     """Write a dataset of `tracks` tones with train, valid and test blocks."""
     rows = []
     for index in range(tracks):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from orchestrator.songs import AUDIO, SIDECAR, Checkpoint, PlannedSong
@@ -36,7 +35,6 @@ class Progress:
     """A song that is now committed."""
 
 
-@ray.remote
 class SongActor:
     """Loads a checkpoint once; makes songs side by side and commits each when it is whole."""
 
@@ -55,7 +53,12 @@ class SongActor:
         """Make songs; yields progress about once a second and at every song's end."""
         rate = self._about.sample_rate
         wanted = [
-            Song(s.recipe["seed"], s.recipe["index"], max(1, round(s.recipe["seconds"] * rate)), s.recipe["temperature"])
+            Song(
+                s.recipe["seed"],
+                s.recipe["index"],
+                max(1, round(s.recipe["seconds"] * rate)),
+                s.recipe["temperature"],
+            )
             for s in songs
         ]
         parts: dict[int, list[np.ndarray[Any, np.dtype[np.int16]]]] = {i: [] for i in range(len(songs))}
@@ -83,7 +86,11 @@ class SongActor:
             "trained": {"seconds": self._checkpoint.seconds, "bits": self._checkpoint.bits},
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
         }
-        tags = {"title": f"Song {song.id}", "software": "samplernn-orchestrator", "comment": json.dumps(recipe)}
+        tags = {
+            "title": f"Song {song.id}",
+            "software": "samplernn-orchestrator",
+            "comment": json.dumps(recipe),
+        }
         audio = encode_flac(pcm, self._about.sample_rate, tags)
         folder = self._workspace.song(self._batch, song.id)
         commit.write_commit(folder, {AUDIO: audio, SIDECAR: commit.to_json(body)})

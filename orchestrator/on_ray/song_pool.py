@@ -49,7 +49,9 @@ class SongPool:
         progress: Callable[[Progress], None],
         tick: Callable[[], None],
     ) -> None:
-        self._make_actor = lambda: SongActor.options(num_cpus=1, num_gpus=gpus).remote(workspace, batch, checkpoint)
+        self._make_actor = lambda: SongActor.options(num_cpus=1, num_gpus=gpus).remote(
+            workspace, batch, checkpoint
+        )
         self._size, self._retries = size, retries
         self._agree, self._progress, self._tick = agree, progress, tick
         self.failed: dict[str, str] = {}

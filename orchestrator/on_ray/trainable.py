@@ -20,7 +20,9 @@ from samplernn.train import Logged, Saved, Started, train
 REPORT_EVERY_S = 2.0
 
 
-def assignment(workspace: str, sweep: str, dataset: str, trial: str, experiment: Experiment) -> dict[str, Any]:
+def assignment(
+    workspace: str, sweep: str, dataset: str, trial: str, experiment: Experiment
+) -> dict[str, Any]:
     """What a worker is told; plain values, so that it is readable wherever Ray shows it."""
     return {
         "workspace": workspace,

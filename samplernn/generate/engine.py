@@ -103,7 +103,9 @@ class Engine:
                 song = songs[slot.song]
                 draws[number] = uniforms(song.seed, song.index, slot.at, self._block)
                 temperature[number] = song.temperature
-        codes = self._backend.advance(torch.from_numpy(draws).to(device), torch.from_numpy(temperature).to(device))
+        codes = self._backend.advance(
+            torch.from_numpy(draws).to(device), torch.from_numpy(temperature).to(device)
+        )
         return codes.cpu().numpy()
 
     def _to_pcm(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:

@@ -58,7 +58,9 @@ class TorchBackend:
             cdf = torch.cumsum(torch.softmax(logits * sharpness, dim=1), dim=1)
             # The inverse of the distribution function: one uniform a sample; scaled by the last entry, so that
             # rounding can't push a draw past the end.
-            drawn = torch.searchsorted(cdf, uniforms[:, t : t + 1] * cdf[:, -1:]).clamp_(max=self._q_levels - 1)
+            drawn = torch.searchsorted(cdf, uniforms[:, t : t + 1] * cdf[:, -1:]).clamp_(
+                max=self._q_levels - 1
+            )
             return torch.where(cold, logits.argmax(dim=1, keepdim=True), drawn) if greedy else drawn
 
         return self._walk(uniforms.shape[1], choose)

@@ -16,7 +16,9 @@ class Weights:
     """Parameters by dotted name, with weight norm applied: w = g v / ||v||, one g an output."""
 
     def __init__(self, model):
-        self.values = {name: value.detach().numpy().astype(np.float64) for name, value in model.named_parameters()}
+        self.values = {
+            name: value.detach().numpy().astype(np.float64) for name, value in model.named_parameters()
+        }
 
     def matrix(self, name):
         v = self.values[f"{name}.v"]
@@ -77,7 +79,9 @@ def logits(model, codes):
             above[k] = w.linear(f"frame_tiers.{k}.upsample", y).reshape(-1, config.dim)
         frame = past[now - config.frame_sizes[0] : now]
         embedding = w.values.get("sample_tier.embedding", np.eye(q))
-        hidden = w.matrix("sample_tier.l1") @ embedding[frame].reshape(-1) + above[0][t % config.frame_sizes[0]]
+        hidden = (
+            w.matrix("sample_tier.l1") @ embedding[frame].reshape(-1) + above[0][t % config.frame_sizes[0]]
+        )
         hidden = np.maximum(w.linear("sample_tier.l2", hidden), 0)
         hidden = np.maximum(w.linear("sample_tier.l3", hidden), 0)
         out.append(w.linear("sample_tier.out", hidden))

@@ -11,7 +11,6 @@ from samplernn.folding import fold
 from samplernn.generate.engine import Engine, Song, generate_whole
 from samplernn.generate.song_rng import philox, uniforms
 from samplernn.generate.torch_backend import TorchBackend
-from samplernn.model import SampleRNN
 from tests.samplernn import reference
 from tests.samplernn.test_model import made
 
@@ -63,7 +62,9 @@ def test_temperature_zero_takes_the_most_likely_sample(folded):
 
 def test_first_samples_follow_the_softmax(folded):
     backend = TorchBackend(folded, 64)
-    probabilities = torch.softmax(TorchBackend(folded, 64).teacher_forced(torch.zeros(64, 16, dtype=torch.int64))[0, 0], 0)
+    probabilities = torch.softmax(
+        TorchBackend(folded, 64).teacher_forced(torch.zeros(64, 16, dtype=torch.int64))[0, 0], 0
+    )
     counts, draws = torch.zeros(64), 200
     for block in range(draws):
         for slot in range(64):

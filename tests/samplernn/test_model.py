@@ -59,7 +59,9 @@ def test_logits_and_bits_of_two_windows_equal_the_reference(config, seed):
 
 @pytest.mark.parametrize("rnn_type", ["LSTM", "GRU", "GRU-torch"])
 def test_gradient_equals_finite_differences_of_the_reference(rnn_type):
-    config = ModelConfig(frame_sizes=(2, 4), dim=4, n_rnn=2, rnn_type=rnn_type, emb_size=3, q_levels=6, learn_h0=True)
+    config = ModelConfig(
+        frame_sizes=(2, 4), dim=4, n_rnn=2, rnn_type=rnn_type, emb_size=3, q_levels=6, learn_h0=True
+    )
     model = made(config, 7)
     codes = np.random.default_rng(1).integers(0, 6, 12)
     full = torch.cat([torch.full((4,), 3), torch.from_numpy(codes)])[None]
@@ -98,5 +100,10 @@ def test_initialisation_is_the_references():
     assert float(model.sample_tier.l2.v.std()) == pytest.approx((2 / 64) ** 0.5, rel=0.05)
     assert float(first.v.std()) == pytest.approx((1 / 16) ** 0.5, rel=0.05)
     assert torch.allclose(first.weight, first.v)
-    gru = SampleRNN.seeded(config.model_copy(update={"rnn_type": "GRU"}), 0).frame_tiers[0].rnn.recurrent[0].weight
+    gru = (
+        SampleRNN.seeded(config.model_copy(update={"rnn_type": "GRU"}), 0)
+        .frame_tiers[0]
+        .rnn.recurrent[0]
+        .weight
+    )
     assert torch.allclose(gru[128:] @ gru[128:].T, torch.eye(64), atol=1e-5)

@@ -46,7 +46,9 @@ def weights(trial, step):
 
 
 def rows(trial):
-    return [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_s")} for row in read_metrics(trial)]
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "samples_per_s")} for row in read_metrics(trial)
+    ]
 
 
 @pytest.mark.parametrize("killed_at", [2, 6, 10])
@@ -59,7 +61,9 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, dataset,
     expected, got = weights(whole, 12), weights(killed, 12)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert rows(whole) == rows(killed)
-    clips = [trial.at("clips", step_name(12, a)).read("clip-0.flac") for trial, a in ((whole, 1), (killed, 2))]
+    clips = [
+        trial.at("clips", step_name(12, a)).read("clip-0.flac") for trial, a in ((whole, 1), (killed, 2))
+    ]
     assert clips[0] == clips[1]
     assert [s for s, _ in list_commits(killed, "clips")] == [4, 8, 12]
 
@@ -87,7 +91,9 @@ def test_all_checkpoints_damaged_is_an_error_and_not_step_zero(tmp_path, dataset
     trial = Storage.open(tmp_path / "trial")
     run(tiny_experiment(), dataset, trial)
     for step, attempt in list_commits(trial, "state"):
-        (tmp_path / "trial" / "state" / step_name(step, attempt) / "state.safetensors").write_bytes(b"\xff" * 100)
+        (tmp_path / "trial" / "state" / step_name(step, attempt) / "state.safetensors").write_bytes(
+            b"\xff" * 100
+        )
     with pytest.raises(Damaged, match="can be trusted"):
         next(iter(train(tiny_experiment(), dataset, trial, device=CPU)))
 
@@ -125,7 +131,9 @@ def test_nan_ends_as_diverged_with_the_last_good_checkpoint_kept(tmp_path, datas
 
 def test_the_loss_falls_well_below_the_start(tmp_path, dataset):
     trial = Storage.open(tmp_path / "trial")
-    run(tiny_experiment(max_steps=150, checkpoint_every=150, log_every=10, learning_rate=0.01), dataset, trial)
+    run(
+        tiny_experiment(max_steps=150, checkpoint_every=150, log_every=10, learning_rate=0.01), dataset, trial
+    )
     bits = [row["train_bits"] for row in read_metrics(trial) if row["kind"] == "train"]
     assert bits[-1] < bits[0] - 1
 
@@ -137,7 +145,9 @@ def test_windows_cover_each_chunk_once_an_epoch_in_a_seeded_order(dataset):
     seen = [windows.at(step).codes[:, model.context :] for step in range(14)]
     for step in (13, 4, 9, 0):
         assert np.array_equal(again.at(step).codes[:, model.context :], seen[step])
-    chunks = {row.tobytes() for pair in range(7) for row in np.concatenate(seen[2 * pair : 2 * pair + 2], axis=1)}
+    chunks = {
+        row.tobytes() for pair in range(7) for row in np.concatenate(seen[2 * pair : 2 * pair + 2], axis=1)
+    }
     assert len(chunks) == 7
     assert windows.at(0).starts_chunk
     assert not windows.at(1).starts_chunk
