@@ -1,10 +1,10 @@
 """Where truth lives: the one place that spells paths in the workspace.
 
-datasets/<name>/   config.json, dataset.json (the card), tracks/<id>/ (a commit each: pcm.arrow, track.json), report.txt
-sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/: config.json, attempts/<n>.json,
-                   metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
+datasets/<name>/   config.json, dataset.json (the card), report.txt, tracks/<id>/ (a commit: pcm.arrow, track.json)
+sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
+                   config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
-songs/<batch>/     config.json, songs/<id>/ (a commit each: the audio and song.json)
+songs/<batch>/     config.json, engine.json, songs/<id>/ (a commit each: song.flac, song.json)
 albums/<name>/     album.yaml, tracks, pictures, page
 """
 

@@ -56,7 +56,7 @@ class ModelConfig(Frozen):
         if self.q_levels > Q_LEVELS_MAX:
             table = self.frame_sizes[0] * self.q_levels * self.dim * 4 / 2**20
             raise ValueError(
-                f"q_levels {self.q_levels} is above {Q_LEVELS_MAX}: its lookup table alone would take {table:,.0f} MiB; "
+                f"q_levels {self.q_levels} is above {Q_LEVELS_MAX}: its table alone would take {table:,.0f} MiB; "
                 f"use {Q_LEVELS_MAX} or fewer"
             )
         if self.skip_conn and self.n_rnn == 1:

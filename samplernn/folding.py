@@ -1,4 +1,4 @@
-"""The exact savings at generation time: a trained model as plain matrices and tables (REFERENCE: algebra, not approximation).
+"""The exact savings at generation time: a trained model as plain matrices and tables, by algebra.
 
 L1 is a table of rows, and since nothing non-linear stands between L1 and L2, L2 folds into that table and into the
 lowest tier's upsampling. Per sample there remain a sum of frame_size rows, a ReLU, one D x D and one D x Q product.

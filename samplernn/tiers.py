@@ -21,7 +21,7 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 def uniform_(weight: Tensor, gain: float) -> Tensor:
-    """Fill [out, in] uniformly with standard deviation sqrt(gain / in): the reference's 'he' is gain 2, 'lecun' gain 1."""
+    """Fill [out, in] uniformly with standard deviation sqrt(gain / in): 'he' is gain 2, 'lecun' gain 1."""
     bound = math.sqrt(3 * gain / weight.shape[1])
     return nn.init.uniform_(weight, -bound, bound)
 

@@ -41,8 +41,8 @@ class AlbumResult:
     def to_text(self) -> str:
         """What a person wants to know at the end: where it is, and honestly what is on it."""
         lines = [
-            f"  {song.number:2}  {song.title:24} {song.seconds:6.1f} s  {song.about['measures']['rms_dbfs']:6.1f} dBFS  "
-            f"flatness {song.about['measures']['flatness']:.3f}"
+            f"  {song.number:2}  {song.title:24} {song.seconds:6.1f} s  "
+            f"{song.about['measures']['rms_dbfs']:6.1f} dBFS  flatness {song.about['measures']['flatness']:.3f}"
             for song in self.songs
         ]
         facts = self.facts

@@ -49,9 +49,8 @@ class SongPool:
         progress: Callable[[Progress], None],
         tick: Callable[[], None],
     ) -> None:
-        self._make_actor = lambda: SongActor.options(num_cpus=1, num_gpus=gpus).remote(
-            workspace, batch, checkpoint
-        )
+        actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(SongActor)
+        self._make_actor = lambda: actor.remote(workspace, batch, checkpoint)
         self._size, self._retries = size, retries
         self._agree, self._progress, self._tick = agree, progress, tick
         self.failed: dict[str, str] = {}

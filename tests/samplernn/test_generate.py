@@ -1,4 +1,4 @@
-"""The engine: the training graph's logits, the model's distribution, and songs that depend on nothing but themselves."""
+"""The engine: the training graph's logits, the model's distribution, songs that depend on nothing but themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tests.samplernn import reference
 from tests.samplernn.test_model import made
 
 FULL = [
-    ModelConfig(frame_sizes=sizes, dim=24, n_rnn=2, rnn_type=rnn, skip_conn=skip, emb_size=emb, q_levels=32, learn_h0=True)
+    ModelConfig(
+        frame_sizes=sizes, dim=24, n_rnn=2, rnn_type=rnn, skip_conn=skip, emb_size=emb, q_levels=32, learn_h0=True
+    )
     for sizes in [(16,), (4, 16), (2, 8, 16)]
     for rnn in ["LSTM", "GRU", "GRU-torch"]
     for skip, emb in [(True, 8), (False, 0)]
