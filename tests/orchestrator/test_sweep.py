@@ -1,0 +1,175 @@
+"""Sweeps on a real Ray: killed drivers and workers, resumed by the same command, to the same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from orchestrator.config import Schedule
+from orchestrator.journal import Journal, read_journal
+from orchestrator.on_ray.scheduler import Decisions
+from orchestrator.trials import SweepView
+from orchestrator.workspace import Workspace
+from samplernn import commit
+from samplernn.attempts import list_commits, read_lineage, step_name
+from samplernn.checkpoint import load_model
+from samplernn.errors import Damaged
+from samplernn.storage import Storage
+from tests.made import tiny_experiment, write_dataset
+
+pytestmark = pytest.mark.cluster
+DEADLINE_S = 180
+
+
+def made_workspace(folder: Path) -> Workspace:
+    workspace = Workspace.open(str(folder))
+    write_dataset(workspace.dataset("toy"), samples=32_000)
+    return workspace
+
+
+def sweep_file(folder: Path, **train) -> Path:
+    experiment = tiny_experiment(**{"max_steps": 240, "checkpoint_every": 40, "log_every": 10, **train})
+    body = {
+        "dataset": "toy",
+        "base": experiment.model_dump(mode="json", exclude_unset=True),
+        "space": {"model.dim": [8, 16], "model.n_rnn": [2, 3]},
+        "schedule": {"type": "none"},
+        "run": {"tracking": {"wandb": "off"}},
+    }
+    path = folder / "kills.yaml"
+    path.write_text(yaml.safe_dump(body))
+    return path
+
+
+def start(workspace: Workspace, file: Path, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "orchestrator.cli", "sweep", str(file), "-w", str(workspace.storage)]
+    environment = {**os.environ, "ORCHESTRATOR_WORKSPACE": ""}
+    with log.open("ab") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+
+
+def finish(process: subprocess.Popen[bytes], log: Path) -> None:
+    assert process.wait(DEADLINE_S) == 0, log.read_text()
+
+
+def wait_until(condition, what: str) -> None:
+    """Poll storage until a condition holds; the condition is on the disk, there is nothing to be woken by."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen within {DEADLINE_S} s"
+        os.sched_yield()
+
+
+def states(workspace: Workspace) -> set[str]:
+    return {trial.state for trial in SweepView.open(workspace, "kills").trials}
+
+
+def final_weights(workspace: Workspace) -> dict[str, dict[str, torch.Tensor]]:
+    weights = {}
+    for trial in SweepView.open(workspace, "kills").trials:
+        folder = workspace.trial("kills", trial.name)
+        step, attempt = list_commits(folder, "model")[-1]
+        assert step == trial.experiment.train.max_steps
+        weights[trial.name] = load_model(folder.at("model", step_name(step, attempt)))[0].state_dict()
+    return weights
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    workspace = made_workspace(folder / "workspace")
+    finish(start(workspace, sweep_file(folder), folder / "log"), folder / "log")
+    return workspace
+
+
+def check_equal_to(undisturbed: Workspace, workspace: Workspace) -> None:
+    assert states(workspace) == {"done"}
+    expected, got = final_weights(undisturbed), final_weights(workspace)
+    assert list(expected) == list(got)
+    for name, weights in expected.items():
+        assert all(torch.equal(weights[key], got[name][key]) for key in weights), name
+    for view, other in zip(
+        SweepView.open(undisturbed, "kills").trials, SweepView.open(workspace, "kills").trials, strict=True
+    ):
+        keys = [(row["kind"], row["step"], row.get("train_bits"), row.get("valid_bits")) for row in view.rows]
+        assert keys == [(r["kind"], r["step"], r.get("train_bits"), r.get("valid_bits")) for r in other.rows]
+        assert [clip.step for clip in view.clips] == [clip.step for clip in other.clips]
+        for clip in other.clips:
+            assert commit.read_commit(clip.folder)
+
+
+def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp_path, undisturbed):
+    workspace, log = made_workspace(tmp_path / "workspace"), tmp_path / "log"
+    file = sweep_file(tmp_path)
+    first = start(workspace, file, log)
+    sweep = workspace.sweep("kills")
+
+    def one_done_one_under_way() -> bool:
+        entries = read_journal(sweep)
+        done = {entry["trial"] for entry in entries if entry["kind"] == "end"}
+        return any(entry["kind"] == "report" and entry["trial"] not in done for entry in entries) and bool(done)
+
+    wait_until(one_done_one_under_way, "a finished trial beside one with a checkpoint")
+    family = psutil.Process(first.pid).children(recursive=True)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    done = set(Journal(sweep).ended())
+    psutil.wait_procs(family, timeout=60)
+    assert not [process for process in family if process.is_running()], "Ray outlived its driver"
+
+    finish(start(workspace, file, log), log)
+    check_equal_to(undisturbed, workspace)
+    for name in done:
+        assert len(read_lineage(workspace.trial("kills", name)).starts) == 1, "a finished trial ran again"
+    starts = [
+        read_lineage(workspace.trial("kills", t.name)).starts for t in SweepView.open(workspace, "kills").trials
+    ]
+    assert any(len(each) == 2 and each[2] >= 40 for each in starts), "no trial went on from its checkpoint"
+
+
+def test_killed_worker_is_started_again_from_its_last_checkpoint(tmp_path, undisturbed):
+    workspace, log = made_workspace(tmp_path / "workspace"), tmp_path / "log"
+    process = start(workspace, sweep_file(tmp_path), log)
+    wait_until(
+        lambda: any(entry["kind"] == "report" for entry in read_journal(workspace.sweep("kills"))), "a checkpoint"
+    )
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "ray::" in " ".join(p.cmdline()[:1])]
+    trials = [p for p in workers if "ImplicitFunc" in p.cmdline()[0] or "run_trial" in p.cmdline()[0]]
+    assert trials, [p.cmdline()[:1] for p in workers]
+    trials[0].kill()
+    finish(process, log)
+    check_equal_to(undisturbed, workspace)
+    lineages = [
+        read_lineage(workspace.trial("kills", t.name)).starts for t in SweepView.open(workspace, "kills").trials
+    ]
+    assert sum(len(starts) for starts in lineages) == len(lineages) + 1
+
+
+def test_asha_is_replayed_from_the_journal_and_an_altered_one_is_refused(tmp_path):
+    steps = {name: 90 for name in "abcdef"}
+    schedule = Schedule(type="asha", grace_steps=10, reduction_factor=3)
+    folder = Storage.open(tmp_path)
+    whole = Decisions(schedule, steps, Journal(folder))
+    reports = [(n, s, 6 - 0.1 * i - 0.01 * s) for s in (10, 20, 30) for i, n in enumerate("fbcade")]
+    for name, step, bits in reports[:9]:
+        whole.report(name, 1, step, bits)
+    resumed = Decisions(schedule, steps, Journal(folder))
+    fresh = Storage.open(tmp_path / "fresh")
+    straight = Decisions(schedule, steps, Journal(fresh))
+    expected = [straight.report(name, 1, step, bits) for name, step, bits in reports]
+    assert [entry["decision"] for entry in read_journal(folder)] == expected[:9]
+    assert [resumed.report(name, 1, step, bits) for name, step, bits in reports[9:]] == expected[9:]
+    assert {"STOP", "CONTINUE"} == set(expected)
+    stopped = next(entry for entry in read_journal(folder) if entry["decision"] == "STOP")
+    commit.write_record(folder.at("journal"), f"{stopped['seq']:08d}.json", {**stopped, "decision": "CONTINUE"})
+    with pytest.raises(Damaged, match="altered"):
+        Decisions(schedule, steps, Journal(folder))
