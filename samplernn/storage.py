@@ -98,7 +98,10 @@ class Storage:
     def names(self) -> list[str]:
         """Names of everything directly in this folder, sorted; empty when there is no such folder."""
         with self._named("list"):
-            infos = self.fs.get_file_info(pafs.FileSelector(self.root, allow_not_found=True))
+            try:
+                infos = self.fs.get_file_info(pafs.FileSelector(self.root, allow_not_found=True))
+            except FileNotFoundError:  # made or deleted while pyarrow looked
+                return []
         return sorted(info.base_name for info in infos)
 
     def delete(self, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,19 +60,21 @@ def train(
     *,
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
+    about: Mapping[str, Any] = {},
 ) -> Iterator[Event]:
     """Train one trial to train.max_steps, or until stop() says so: then a checkpoint is committed first.
 
+    `about` is recorded with the attempt: where it ran, on what.
     Raises Diverged when the loss is NaN or infinite, Damaged when the trial's checkpoints can't be trusted.
     """
     config = experiment.train
     run = _fresh(experiment, device)
-    about = resume(trial, run)
-    attempt = begin_attempt(trial, run.step)
+    resumed = resume(trial, run)
+    attempt = begin_attempt(trial, run.step, **about)
     log = _MetricsLog(trial, attempt)
     yield Started(attempt, run.step)
-    if about is not None and not has_clips(trial, about.step):
-        make_clips(trial, attempt, run.model, about)
+    if resumed is not None and not has_clips(trial, resumed.step):
+        make_clips(trial, attempt, run.model, resumed)
     windows = _windows(experiment, dataset)
     bits, since, clock = torch.zeros((), device=device), 0, time.perf_counter()
     while run.step < config.max_steps:

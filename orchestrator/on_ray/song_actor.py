@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from orchestrator.on_ray.placement import assigned_device, whereabouts
 from orchestrator.songs import AUDIO, SIDECAR, Checkpoint, PlannedSong
 from orchestrator.workspace import Workspace
 from samplernn import commit
@@ -39,8 +40,9 @@ class SongActor:
     """Loads a checkpoint once; makes songs side by side and commits each when it is whole."""
 
     def __init__(self, workspace: Workspace, batch: str, checkpoint: Checkpoint) -> None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = assigned_device()
         torch.set_num_threads(1)
+        self._made_on = whereabouts(device)
         model, self._about = load_model(checkpoint.folder)
         self._engine = Engine(fold(model.to(device)))
         self._workspace, self._batch, self._checkpoint = workspace, batch, checkpoint
@@ -84,6 +86,7 @@ class SongActor:
             "samples": len(pcm),
             "measures": measure(pcm.astype(np.float32) / np.float32(32768)),
             "trained": {"seconds": self._checkpoint.seconds, "bits": self._checkpoint.bits},
+            "made_on": self._made_on,
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
         }
         tags = {

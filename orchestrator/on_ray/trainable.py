@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from orchestrator.on_ray.placement import assigned_device, whereabouts
 from orchestrator.workspace import Workspace
 from samplernn.chunks import Dataset
 from samplernn.config import Experiment
@@ -40,14 +41,14 @@ def run_trial(config: dict[str, Any]) -> None:
     """
     job = config["job"]
     experiment = Experiment.model_validate(job["experiment"])
-    cuda = torch.cuda.is_available()
     torch.set_num_threads(_cores())
+    device = assigned_device()
     workspace = Workspace.open(job["workspace"])
     reported = 0.0
     try:
         dataset = Dataset.open(workspace.dataset(job["dataset"]), cache_folder())
         trial = workspace.trial(job["sweep"], job["trial"])
-        for event in train(experiment, dataset, trial, device=torch.device("cuda" if cuda else "cpu")):
+        for event in train(experiment, dataset, trial, device=device, about=whereabouts(device)):
             match event:
                 case Started(attempt, step):
                     tune.report({"kind": "start", "attempt": attempt, "step": step})

@@ -41,7 +41,7 @@ def sweep_file(folder: Path, **train) -> Path:
     body = {
         "dataset": "toy",
         "base": experiment.model_dump(mode="json", exclude_unset=True),
-        "space": {"model.dim": [8, 16], "model.n_rnn": [2, 3]},
+        "space": {"model.dim": [8, 12, 16]},
         "schedule": {"type": "none"},
         "run": {"tracking": {"wandb": "off"}},
     }
@@ -159,7 +159,7 @@ def test_asha_is_replayed_from_the_journal_and_an_altered_one_is_refused(tmp_pat
     schedule = Schedule(type="asha", grace_steps=10, reduction_factor=3)
     folder = Storage.open(tmp_path)
     whole = Decisions(schedule, steps, Journal(folder))
-    reports = [(n, s, 6 - 0.1 * i - 0.01 * s) for s in (10, 20, 30) for i, n in enumerate("fbcade")]
+    reports = [(n, s, 6 + 0.1 * i - 0.01 * s) for s in (10, 20, 30) for i, n in enumerate("fbcade")]
     for name, step, bits in reports[:9]:
         whole.report(name, 1, step, bits)
     resumed = Decisions(schedule, steps, Journal(folder))
