@@ -23,8 +23,6 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     # Workers outlive a killed driver's cluster by no more than this.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
-    # Ray's agents report a dead raylet to the server before they end, and wait this long for one that is dead too.
-    "RAY_gcs_server_request_timeout_seconds": "30",
 }
 _OBJECT_STORE = 256 * 2**20
 

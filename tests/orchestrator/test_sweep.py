@@ -119,7 +119,8 @@ def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp
         return any(entry["kind"] == "report" and entry["trial"] not in done for entry in entries) and bool(done)
 
     wait_until(one_done_one_under_way, "a finished trial beside one with a checkpoint")
-    family = psutil.Process(first.pid).children(recursive=True)
+    # Ray's two agents first try for 60 s to tell the dead server that its raylet is dead; they hold nothing.
+    family = [p for p in psutil.Process(first.pid).children(recursive=True) if "Agent" not in p.name()]
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     done = set(Journal(sweep).ended())
