@@ -2,12 +2,17 @@
 
 `connect` joins the cluster of an address ($RAY_ADDRESS, which `ray job submit` sets) or starts a private one on this
 machine: loopback only, no dashboard, token authentication as Ray sets it up for local clusters, no usage reports.
+
+What is set here reaches this process and what it starts, not the workers of a cluster that someone else started.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,12 +29,22 @@ _QUIET = {
     # Workers outlive a killed driver's cluster by no more than this.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
 }
+# Ray writes each of its attempts to join a cluster on the screen; the error says it once.
+_QUIET_JOINING = {"RAY_BACKEND_LOG_LEVEL": "error", "RAY_NUM_REDIS_GET_RETRIES": "5"}
 _OBJECT_STORE = 256 * 2**20
+_ANSWER_S = 10.0
+
+
+class Unreachable(Exception):
+    """The cluster at an address does not answer or refuses; the message says what to do."""
 
 
 @contextmanager
 def connect(address: str | None = None) -> Iterator[None]:
-    """Ray for the length of a with block; a cluster that was already initialised is used and left alone."""
+    """Ray for the length of a with block; a cluster that was already initialised is used and left alone.
+
+    Raises Unreachable when the cluster at the address can't be joined.
+    """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray
@@ -38,8 +53,8 @@ def connect(address: str | None = None) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    if address and address != "local":
+        _join(address)
     else:
         ray.init(
             address="local",
@@ -49,12 +64,45 @@ def connect(address: str | None = None) -> Iterator[None]:
             num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             object_store_memory=_OBJECT_STORE,
         )
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler prints a stack and dies; a polite end (a spot notice, `kill`) is the same as Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     for noisy in ("ray", "ray.tune", "ray.data", "ray.train"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    for name, value in _QUIET_JOINING.items():
+        os.environ.setdefault(name, value)
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    _knock(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (AuthenticationError, ConnectionError) as error:
+        raise Unreachable(
+            f"the Ray cluster at {address} can't be joined: {error}; where it wants a token, set RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN_PATH to the cluster's token file"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Raises Unreachable when nobody listens at host:port; Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except OSError as error:
+        raise Unreachable(
+            f"no Ray cluster answers at {address}: {error}; start it (cluster/README.md), or unset RAY_ADDRESS to "
+            "work on this machine alone"
+        ) from error
 
 
 def resources() -> dict[str, float]:

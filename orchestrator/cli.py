@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from cluster.connect import Unreachable
 from orchestrator.live import console
 from orchestrator.workspace import Workspace, check_name
 from samplernn.errors import SampleRNNError, StorageError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from orchestrator.config import SweepConfig, SweepRun
 
 DONE, SOME_FAILED, BAD_INPUT, UNUSABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for a command line that it can't read; it has no public name."""
 
 app = typer.Typer(
     add_completion=False,
@@ -190,7 +194,14 @@ def doctor(workspace: Where = None) -> None:
 def main() -> None:
     """Entry point."""
     with stopped_cleanly(shlex.join(["orchestrator", *sys.argv[1:]])):
-        app()
+        try:
+            code = app(standalone_mode=False)
+        except UsageError as error:
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(BAD_INPUT)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else DONE)
 
 
 @contextmanager
@@ -199,9 +210,9 @@ def stopped_cleanly(command: str) -> Iterator[None]:
     said = Console(stderr=True, highlight=False)
     try:
         yield
-    except SampleRNNError as error:
+    except (SampleRNNError, Unreachable) as error:
         said.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(UNUSABLE if isinstance(error, StorageError) else BAD_INPUT)
+        sys.exit(UNUSABLE if isinstance(error, StorageError | Unreachable) else BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         said.print(f"\nstopped; this goes on where it was: {command}", markup=False, soft_wrap=True)
         sys.exit(INTERRUPTED)

@@ -42,7 +42,10 @@ class Workspace:
     @classmethod
     def open(cls, where: str | None = None) -> Workspace:
         """The given root, else $ORCHESTRATOR_WORKSPACE, else ./workspace."""
-        return cls(Storage.open(where or os.environ.get("ORCHESTRATOR_WORKSPACE") or "workspace"))
+        storage = Storage.open(where or os.environ.get("ORCHESTRATOR_WORKSPACE") or "workspace")
+        if storage.local is not None and storage.local.exists() and not storage.local.is_dir():
+            raise BadInput(f"the workspace {storage} is a file; give a folder, or a name that is free")
+        return cls(storage)
 
     def dataset(self, name: str) -> Storage:
         """Folder of a dataset."""

@@ -50,7 +50,9 @@ def workspace(tmp_path_factory):
 
 
 def job(name: str, songs: int = 12, **generate) -> GenerateJob:
-    return GenerateJob(name=name, sweep="toy", generate=GenerateConfig(songs=songs, seconds=SECONDS, **generate))
+    return GenerateJob(
+        name=name, sweep="toy", generate=GenerateConfig(songs=songs, seconds=SECONDS, **generate)
+    )
 
 
 def songs_of(workspace, name):
@@ -104,4 +106,9 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
     assert songs_of(workspace, "few") == before
     assert "2 of 3 songs are there" in capsys.readouterr().out
     with pytest.raises(BadInput, match=r"generate\.seconds: 1\.5 -> 2"):
-        generate(workspace, GenerateJob(name="few", sweep="toy", generate={"songs": 3, "seconds": 2}), GenerateRun(), console())
+        generate(
+            workspace,
+            GenerateJob(name="few", sweep="toy", generate={"songs": 3, "seconds": 2}),
+            GenerateRun(),
+            console(),
+        )

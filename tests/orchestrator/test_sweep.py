@@ -37,7 +37,7 @@ def made_workspace(folder: Path) -> Workspace:
 
 
 def sweep_file(folder: Path, **train) -> Path:
-    experiment = tiny_experiment(**{"max_steps": 240, "checkpoint_every": 40, "log_every": 10, **train})
+    experiment = tiny_experiment(**{"max_steps": 160, "checkpoint_every": 40, "log_every": 10, **train})
     body = {
         "dataset": "toy",
         "base": experiment.model_dump(mode="json", exclude_unset=True),
@@ -116,7 +116,9 @@ def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp
     def one_done_one_under_way() -> bool:
         entries = read_journal(sweep)
         done = {entry["trial"] for entry in entries if entry["kind"] == "end"}
-        return any(entry["kind"] == "report" and entry["trial"] not in done for entry in entries) and bool(done)
+        return any(entry["kind"] == "report" and entry["trial"] not in done for entry in entries) and bool(
+            done
+        )
 
     wait_until(one_done_one_under_way, "a finished trial beside one with a checkpoint")
     # Ray's two agents first try for 60 s to tell the dead server that its raylet is dead; they hold nothing.
@@ -132,7 +134,8 @@ def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp
     for name in done:
         assert len(read_lineage(workspace.trial("kills", name)).starts) == 1, "a finished trial ran again"
     starts = [
-        read_lineage(workspace.trial("kills", t.name)).starts for t in SweepView.open(workspace, "kills").trials
+        read_lineage(workspace.trial("kills", t.name)).starts
+        for t in SweepView.open(workspace, "kills").trials
     ]
     assert any(len(each) == 2 and each[2] >= 40 for each in starts), "no trial went on from its checkpoint"
 
@@ -141,16 +144,22 @@ def test_killed_worker_is_started_again_from_its_last_checkpoint(tmp_path, undis
     workspace, log = made_workspace(tmp_path / "workspace"), tmp_path / "log"
     process = start(workspace, sweep_file(tmp_path), log)
     wait_until(
-        lambda: any(entry["kind"] == "report" for entry in read_journal(workspace.sweep("kills"))), "a checkpoint"
+        lambda: any(entry["kind"] == "report" for entry in read_journal(workspace.sweep("kills"))),
+        "a checkpoint",
     )
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "ray::" in " ".join(p.cmdline()[:1])]
+    workers = [
+        p
+        for p in psutil.Process(process.pid).children(recursive=True)
+        if "ray::" in " ".join(p.cmdline()[:1])
+    ]
     trials = [p for p in workers if "ImplicitFunc" in p.cmdline()[0] or "run_trial" in p.cmdline()[0]]
     assert trials, [p.cmdline()[:1] for p in workers]
     trials[0].kill()
     finish(process, log)
     check_equal_to(undisturbed, workspace)
     lineages = [
-        read_lineage(workspace.trial("kills", t.name)).starts for t in SweepView.open(workspace, "kills").trials
+        read_lineage(workspace.trial("kills", t.name)).starts
+        for t in SweepView.open(workspace, "kills").trials
     ]
     assert sum(len(starts) for starts in lineages) == len(lineages) + 1
 
@@ -171,6 +180,8 @@ def test_asha_is_replayed_from_the_journal_and_an_altered_one_is_refused(tmp_pat
     assert [resumed.report(name, 1, step, bits) for name, step, bits in reports[9:]] == expected[9:]
     assert {"STOP", "CONTINUE"} == set(expected)
     stopped = next(entry for entry in read_journal(folder) if entry["decision"] == "STOP")
-    commit.write_record(folder.at("journal"), f"{stopped['seq']:08d}.json", {**stopped, "decision": "CONTINUE"})
+    commit.write_record(
+        folder.at("journal"), f"{stopped['seq']:08d}.json", {**stopped, "decision": "CONTINUE"}
+    )
     with pytest.raises(Damaged, match="altered"):
         Decisions(schedule, steps, Journal(folder))

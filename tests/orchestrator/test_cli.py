@@ -1,0 +1,177 @@
+"""What a person types: bad input is one clear text and exit code 2 with nothing written; Ctrl-C resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator import cli
+from orchestrator.config import SweepConfig
+from orchestrator.drift import check_same_config
+from orchestrator.journal import read_journal
+from orchestrator.lease import hold
+from orchestrator.trials import SweepView
+from orchestrator.workspace import CONFIG, Workspace
+from tests.made import tiny_experiment, write_dataset
+
+SWEEP = """
+dataset: toy
+base:
+  model: {frame_sizes: [4, 16], dim: 16, n_rnn: 2, emb_size: 8, q_levels: 32}
+  train: {max_steps: 4000, batch_size: 3, seq_len: 64, chunk_seconds: 0.02, num_chunks: 40, checkpoint_every: 50,
+          log_every: 5, clips: 1, clip_seconds: 0.05}
+space: {model.dim: [8, 16]}
+schedule: {type: none}
+run: {tracking: {wandb: "off"}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with a workspace that has one dataset, a sweep's YAML and folders of no use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ORCHESTRATOR_WORKSPACE", raising=False)
+    write_dataset(Workspace.open("workspace").dataset("toy"))
+    (tmp_path / "good.yaml").write_text(SWEEP)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("la la la")
+    (tmp_path / "texts" / "fake.wav").write_text("this is no audio")
+    (tmp_path / "odd.yaml").write_text(SWEEP.replace("seq_len: 64", "seq_len: 72"))
+    (tmp_path / "typo.yaml").write_text(SWEEP.replace("n_rnn: 2", "n_rnns: 2"))
+    (tmp_path / "twice.yaml").write_text(SWEEP + "dataset: toy\n")
+    (tmp_path / "object.yaml").write_text("dataset: !!python/object/apply:os.system [id]\n")
+    (tmp_path / "impossible.yaml").write_text(SWEEP.replace("[8, 16]}", "[0, -1], model.n_rnn: [1]}"))
+    return tmp_path
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in (folder / "workspace").rglob("*") if path.is_file()}
+
+
+def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+BAD = {
+    "empty folder": (["ingest", "empty"], "no audio"),
+    "missing folder": (["ingest", "nowhere"], "there is no folder"),
+    "unknown key": (["sweep", "typo.yaml"], "did you mean base.model.n_rnn"),
+    "unknown override": (["sweep", "good.yaml", "base.model.dimm=8"], "did you mean base.model.dim"),
+    "duplicate key": (["sweep", "twice.yaml"], "dataset"),
+    "python object": (["sweep", "object.yaml"], "object.yaml"),
+    "frame size that does not fit": (
+        ["sweep", "odd.yaml"],
+        "seq_len 72 is not a multiple of the largest frame size 16",
+    ),
+    "every impossible trial at once": (["sweep", "impossible.yaml"], "2 of 2 trials"),
+    "skip_conn with one layer": (
+        ["train", "dataset=toy", "n_rnn=1", "skip_conn=true"],
+        "skip_conn needs n_rnn >= 2",
+    ),
+    "unknown dataset": (["sweep", "good.yaml", "dataset=tyo"], "there is no dataset 'tyo' (there are: toy)"),
+    "no such file": (["sweep", "missing.yaml"], "missing.yaml"),
+    "unknown sweep": (["generate", "nothing"], "there is no sweep 'nothing'"),
+    "unknown batch": (["album", "nothing"], "nothing"),
+    "unknown sweep's page": (["audition", "nothing"], "there is no sweep"),
+    "negative temperature": (["generate", "toy", "temperature=-1"], "temperature"),
+    "temperature that is no number": (["generate", "toy", "temperature=.nan"], "temperature"),
+    "no songs": (["generate", "toy", "songs=0"], "songs"),
+    "a song of a year": (["generate", "toy", "seconds=31536000"], "seconds"),
+    "name that climbs out": (["train", "dataset=toy", "name=../up"], "../up"),
+    "dataset that climbs out": (["train", "dataset=../up"], "../up"),
+    "no equals sign": (["sweep", "good.yaml", "dim"], "dotted.key=value"),
+    "unknown verb": (["swep"], "swep"),
+    "workspace is a file": (["train", "dataset=toy", "-w", "good.yaml"], "good.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_clear_error_and_writes_nothing(place, monkeypatch, capsys, case):
+    words, expected = case
+    before = files(place)
+    code, _, error = run(monkeypatch, capsys, *words)
+    assert code == 2, error
+    assert expected in error
+    assert "Traceback" not in error
+    assert files(place) == before
+
+
+def test_folder_of_texts_is_refused_with_each_reason(place, monkeypatch, capsys, ray_local):
+    before = files(place)
+    code, _, error = run(monkeypatch, capsys, "ingest", "texts")
+    assert code == 2
+    assert "fake.wav" in error
+    assert {path for path in files(place) - before if path.name != "driver.json"} == set()
+
+
+def test_same_name_with_another_config_is_a_readable_difference(place, monkeypatch, capsys):
+    config = SweepConfig(name="good", dataset="toy", base=tiny_experiment())
+    check_same_config(Workspace.open("workspace").sweep("good"), CONFIG, config)
+    code, _, error = run(monkeypatch, capsys, "sweep", "good.yaml")
+    assert code == 2
+    assert "base.train.max_steps: 12 -> 4000" in error
+
+
+def test_a_second_driver_is_refused_before_it_writes(place, monkeypatch, capsys):
+    folder = Workspace.open("workspace").sweep("good")
+    with hold(folder):
+        before = files(place)
+        code, _, error = run(monkeypatch, capsys, "sweep", "good.yaml")
+        assert code == 2
+        assert f"in use by process {os.getpid()}" in error
+        assert files(place) == before
+
+
+def test_checkpoint_that_does_not_exist_is_named(place, monkeypatch, capsys):
+    config = SweepConfig(name="good", dataset="toy", base=tiny_experiment(), schedule={"type": "none"})
+    check_same_config(Workspace.open("workspace").sweep("good"), CONFIG, config)
+    assert "has no trial 'x'" in run(monkeypatch, capsys, "generate", "good", "trial=x")[2]
+    assert "no checkpoint yet" in run(monkeypatch, capsys, "generate", "good")[2]
+    assert "no checkpoint at step 7" in run(monkeypatch, capsys, "generate", "good", "step=7")[2]
+
+
+def test_help_needs_neither_torch_nor_ray():
+    code = "import sys, orchestrator.cli; print({'torch', 'ray', 'wandb'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+    )
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_the_same_command_does(place, sign):
+    (place / "good.yaml").write_text(SWEEP.replace("max_steps: 4000", "max_steps: 500"))
+    command = [sys.executable, "-m", "orchestrator.cli", "sweep", "good.yaml"]
+    journal = Workspace.open("workspace").sweep("good")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as first:
+        end = time.monotonic() + 120
+        while not any(entry["kind"] == "report" for entry in read_journal(journal)):
+            assert time.monotonic() < end
+            assert first.poll() is None
+            os.sched_yield()
+        os.killpg(first.pid, sign) if sign == signal.SIGINT else os.kill(
+            first.pid, sign
+        )  # Ctrl-C goes to the group
+        asked = time.monotonic()
+        said, error = first.communicate(timeout=60)
+    assert first.returncode == 130, said + error
+    assert time.monotonic() - asked < 30
+    assert "this goes on where it was: orchestrator sweep good.yaml" in error
+    assert "Traceback" not in said + error
+    assert len(error.strip().splitlines()) == 1, error
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {trial.state for trial in SweepView.open(Workspace.open("workspace"), "good").trials} == {"done"}
