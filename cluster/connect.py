@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -50,7 +50,7 @@ class SongPool:
         tick: Callable[[], None],
     ) -> None:
         actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(SongActor)
-        self._make_actor = lambda: actor.remote(workspace, batch, checkpoint)
+        self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, checkpoint)
         self._size, self._retries = size, retries
         self._agree, self._progress, self._tick = agree, progress, tick
         self.failed: dict[str, str] = {}

@@ -165,7 +165,7 @@ def test_killed_worker_is_started_again_from_its_last_checkpoint(tmp_path, undis
 
 
 def test_asha_is_replayed_from_the_journal_and_an_altered_one_is_refused(tmp_path):
-    steps = {name: 90 for name in "abcdef"}
+    steps = dict.fromkeys("abcdef", 90)
     schedule = Schedule(type="asha", grace_steps=10, reduction_factor=3)
     folder = Storage.open(tmp_path)
     whole = Decisions(schedule, steps, Journal(folder))
