@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from samplernn import commit
@@ -40,3 +45,17 @@ def tiny_experiment(**train) -> Experiment:
     }  # fmt: skip
     model = ModelConfig(frame_sizes=(4, 16), dim=16, n_rnn=2, emb_size=8, q_levels=32)
     return Experiment(model=model, train=TrainConfig(**{**defaults, **train}))
+
+
+def wait_until(
+    process: subprocess.Popen[Any], condition: Callable[[], bool], what: str, seconds: float = 180
+) -> None:
+    """Wait until something that a running process does can be seen; fails when the process ends before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
+        try:
+            code = process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            continue
+        assert condition(), f"the process ended with {code} before {what}"

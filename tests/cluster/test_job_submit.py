@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
-from tests.made import tiny_experiment, write_dataset
+from tests.made import tiny_experiment, wait_until, write_dataset
 
 pytestmark = pytest.mark.cluster
 RAY = Path(sys.executable).parent / "ray"
@@ -68,12 +67,9 @@ def head(tmp_path_factory):
     log = folder / "head.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=trusted, stdout=out, stderr=out, start_new_session=True)
-    url, end = f"http://127.0.0.1:{dashboard}", time.monotonic() + START_S
+    url = f"http://127.0.0.1:{dashboard}"
     try:
-        while not answers(url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            os.sched_yield()
+        wait_until(process, lambda: answers(url), f"an answer at {url} (log: {log})", START_S)
         yield url, trusted
     finally:
         os.killpg(process.pid, signal.SIGTERM)

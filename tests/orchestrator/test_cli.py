@@ -18,7 +18,7 @@ from orchestrator.journal import read_journal
 from orchestrator.lease import hold
 from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
-from tests.made import tiny_experiment, write_dataset
+from tests.made import tiny_experiment, wait_until, write_dataset
 
 SWEEP = """
 dataset: toy
@@ -157,11 +157,7 @@ def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_the_same_command_does(place, 
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as first:
-        end = time.monotonic() + 120
-        while not any(entry["kind"] == "report" for entry in read_journal(journal)):
-            assert time.monotonic() < end
-            assert first.poll() is None
-            os.sched_yield()
+        wait_until(first, lambda: any(e["kind"] == "report" for e in read_journal(journal)), "a checkpoint")
         os.killpg(first.pid, sign) if sign == signal.SIGINT else os.kill(
             first.pid, sign
         )  # Ctrl-C goes to the group

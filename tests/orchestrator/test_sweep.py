@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,7 @@ from samplernn.attempts import list_commits, read_lineage, step_name
 from samplernn.checkpoint import load_model
 from samplernn.errors import Damaged
 from samplernn.storage import Storage
-from tests.made import tiny_experiment, write_dataset
+from tests.made import tiny_experiment, wait_until, write_dataset
 
 pytestmark = pytest.mark.cluster
 DEADLINE_S = 180
@@ -59,14 +58,6 @@ def start(workspace: Workspace, file: Path, log: Path) -> subprocess.Popen[bytes
 
 def finish(process: subprocess.Popen[bytes], log: Path) -> None:
     assert process.wait(DEADLINE_S) == 0, log.read_text()
-
-
-def wait_until(condition, what: str) -> None:
-    """Poll storage until a condition holds; the condition is on the disk, there is nothing to be woken by."""
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen within {DEADLINE_S} s"
-        os.sched_yield()
 
 
 def states(workspace: Workspace) -> set[str]:
@@ -120,7 +111,7 @@ def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp
             done
         )
 
-    wait_until(one_done_one_under_way, "a finished trial beside one with a checkpoint")
+    wait_until(first, one_done_one_under_way, "a finished trial beside one with a checkpoint")
     # Ray's two agents first try for 60 s to tell the dead server that its raylet is dead; they hold nothing.
     family = [p for p in psutil.Process(first.pid).children(recursive=True) if "Agent" not in p.name()]
     os.kill(first.pid, signal.SIGKILL)
@@ -144,6 +135,7 @@ def test_killed_worker_is_started_again_from_its_last_checkpoint(tmp_path, undis
     workspace, log = made_workspace(tmp_path / "workspace"), tmp_path / "log"
     process = start(workspace, sweep_file(tmp_path), log)
     wait_until(
+        process,
         lambda: any(entry["kind"] == "report" for entry in read_journal(workspace.sweep("kills"))),
         "a checkpoint",
     )
