@@ -1,8 +1,9 @@
-"""What `ray job submit` runs: the command line, from the uploaded code, by the interpreter that runs this file.
+"""What a job runs: the command line, from the folder that the job works in, by the interpreter that runs this file.
 
     ray job submit --working-dir . -- /abs/.venv/bin/python cluster/job.py sweep FILE.yaml -w /shared/workspace
+    ray submit cluster.yaml cluster/job.py -- sweep FILE.yaml -w /shared/workspace
 
-A job works in a temporary copy of the uploaded folder, which Ray deletes when the job has ended. So a workspace that is
+With --working-dir that folder is a temporary copy, which Ray deletes when the job has ended. So a workspace that is
 relative, as the default is, is refused here: everything made in it would be lost.
 """
 
@@ -25,7 +26,7 @@ def lasting_workspace(words: Sequence[str]) -> str | None:
 
 def main() -> None:
     """Become the command line; `ray job stop` then signals it directly."""
-    words = sys.argv[1:]
+    words = sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:]
     if lasting_workspace(words) is None:
         sys.stderr.write(
             "error: a job's own folder is deleted when it ends; give --workspace as an absolute path that every node "

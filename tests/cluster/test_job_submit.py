@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -13,17 +14,20 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import soundfile
 import yaml
 
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
-from tests.made import tiny_experiment, wait_until, write_dataset
+from tests.made import tiny_experiment, tone, wait_until, write_dataset
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.system]
 RAY = Path(sys.executable).parent / "ray"
-JOB = Path(__file__).parent.parent.parent / "cluster" / "job.py"
+REPOSITORY = Path(__file__).parent.parent.parent
+JOB = REPOSITORY / "cluster" / "job.py"
 START_S = 90
 
 
@@ -43,9 +47,25 @@ def answers(url: str) -> bool:
     return True
 
 
+class Head(NamedTuple):
+    """A head that wants a token."""
+
+    url: str
+    """Of its dashboard."""
+    address: str
+    """Of its control store: RAY_ADDRESS."""
+    trusted: dict[str, str]
+    """Environment with the token."""
+
+    def stranger(self, home: Path) -> dict[str, str]:
+        """An environment without the token, nor one in its home."""
+        kept = {name: value for name, value in self.trusted.items() if not name.startswith("RAY_AUTH")}
+        return {**kept, "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    """(dashboard's URL, environment with the token) of a head started for this test alone."""
+    """A head started for this file's tests alone."""
     folder = tmp_path_factory.mktemp("token")
     token = folder / "auth_token"
     token.touch(mode=0o600)
@@ -70,7 +90,7 @@ def head(tmp_path_factory):
     url = f"http://127.0.0.1:{dashboard}"
     try:
         wait_until(process, lambda: answers(url), f"an answer at {url} (log: {log})", START_S)
-        yield url, trusted
+        yield Head(url, f"127.0.0.1:{ports['port']}", trusted)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -81,13 +101,17 @@ def head(tmp_path_factory):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def submit(url: str, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(RAY), "job", "submit", "--address", url, "--", sys.executable, str(JOB), *words]
+def submit(url: str, environment: dict[str, str], *words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [RAY, "job", "submit", "--address", url, *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
 
 
-def test_a_submitted_sweep_ends_with_every_trial_on_storage(head, tmp_path):
-    url, trusted = head
+@pytest.mark.parametrize(
+    "entry",
+    [("--", sys.executable, JOB), ("--working-dir", REPOSITORY, "--", sys.executable, "cluster/job.py")],
+    ids=["the code on the nodes", "the code uploaded"],
+)
+def test_a_submitted_sweep_ends_with_every_trial_on_storage(head, tmp_path, entry):
     workspace = Workspace.open(str(tmp_path / "workspace"))
     write_dataset(workspace.dataset("toy"))
     body = {
@@ -98,21 +122,92 @@ def test_a_submitted_sweep_ends_with_every_trial_on_storage(head, tmp_path):
     }
     file = tmp_path / "submitted.yaml"
     file.write_text(yaml.safe_dump({**body, "run": {"tracking": {"wandb": "off"}}}))
-    done = submit(url, trusted, "sweep", str(file), "-w", str(tmp_path / "workspace"))
+    done = submit(head.url, head.trusted, *entry, "sweep", file, "-w", tmp_path / "workspace")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 done" in done.stdout
     assert [trial.state for trial in SweepView.open(workspace, "submitted").trials] == ["done", "done"]
 
 
+def test_an_upload_is_code_and_configs_without_audio_workspace_or_environment(head):
+    done = submit(
+        head.url,
+        head.trusted,
+        "--working-dir",
+        REPOSITORY,
+        "--",
+        "find",
+        ".",
+        "-type",
+        "f",
+        "-printf",
+        "%s %P\\n",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    sizes = {name: int(size) for size, name in re.findall(r"^(\d+) (\S+)$", done.stdout, re.MULTILINE)}
+    assert {
+        "cluster/job.py",
+        "orchestrator/cli.py",
+        "samplernn/train.py",
+        "configs/sweeps/overnight.yaml",
+    } <= set(sizes)
+    assert not [
+        name for name in sizes if name.startswith((".git/", ".venv/", "workspace/", "demo/", "tests/"))
+    ]
+    assert not [name for name in sizes if name.endswith((".ogg", ".flac", ".wav", ".arrow", ".safetensors"))]
+    assert sum(sizes.values()) < 2**21
+
+
+def test_a_job_that_would_lose_its_workspace_is_refused(tmp_path):
+    environment = {**os.environ, "ORCHESTRATOR_WORKSPACE": ""}
+    for words in ([], ["-w", "workspace"]):
+        command = [sys.executable, JOB, "status", *words]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: a job's own folder is deleted when it ends; give --workspace")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_the_token_a_submission_is_refused(head, tmp_path):
-    url, trusted = head
-    stranger = {name: value for name, value in trusted.items() if not name.startswith("RAY_AUTH")}
-    stranger |= {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{url}/api/jobs/", timeout=10)
+        urllib.request.urlopen(f"{head.url}/api/jobs/", timeout=10)
     assert refused.value.code == 401
     refused.value.close()
-    done = submit(url, stranger, "status", "-w", str(tmp_path / "workspace"))
+    done = submit(
+        head.url, head.stranger(tmp_path), "--", sys.executable, JOB, "status", "-w", tmp_path / "workspace"
+    )
     assert done.returncode != 0
     assert "token" in (done.stdout + done.stderr).lower()
     assert not (tmp_path / "workspace").exists()
+
+
+def test_a_driver_without_the_token_is_told_what_is_missing(head, tmp_path):
+    code, said = ingest({**head.stranger(tmp_path), "RAY_ADDRESS": head.address}, tmp_path)
+    assert code == 3
+    assert "can't be joined" in said
+    assert "RAY_AUTH_TOKEN_PATH" in said
+
+
+def test_an_address_where_nothing_listens_is_named_at_once(tmp_path):
+    code, said = ingest({**os.environ, "RAY_ADDRESS": f"127.0.0.1:{free_port()}"}, tmp_path)
+    assert code == 3
+    assert "no Ray cluster answers at 127.0.0.1" in said
+
+
+def ingest(environment: dict[str, str], folder: Path) -> tuple[int, str]:
+    """Exit code and error text of the shortest command that needs Ray."""
+    (folder / "music").mkdir()
+    soundfile.write(folder / "music" / "song.wav", tone(16_000), 16_000)
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.cli",
+        "ingest",
+        folder / "music",
+        "-w",
+        folder / "workspace",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr

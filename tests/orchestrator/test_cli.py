@@ -151,7 +151,7 @@ def test_help_needs_neither_torch_nor_ray():
 @pytest.mark.cluster
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_the_same_command_does(place, sign):
-    (place / "good.yaml").write_text(SWEEP.replace("max_steps: 4000", "max_steps: 500"))
+    (place / "good.yaml").write_text(SWEEP.replace("max_steps: 4000", "max_steps: 300"))
     command = [sys.executable, "-m", "orchestrator.cli", "sweep", "good.yaml"]
     journal = Workspace.open("workspace").sweep("good")
     with subprocess.Popen(
@@ -168,6 +168,8 @@ def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_the_same_command_does(place, 
     assert "this goes on where it was: orchestrator sweep good.yaml" in error
     assert "Traceback" not in said + error
     assert len(error.strip().splitlines()) == 1, error
+    if sign == signal.SIGTERM:
+        return  # going on is the same for both
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {trial.state for trial in SweepView.open(Workspace.open("workspace"), "good").trials} == {"done"}

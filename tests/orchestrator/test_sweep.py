@@ -13,16 +13,21 @@ import pytest
 import torch
 import yaml
 
-from orchestrator.config import Schedule
+from orchestrator.config import Schedule, SweepConfig
+from orchestrator.drift import check_same_config
 from orchestrator.journal import Journal, read_journal
+from orchestrator.merge import build, load_yaml
 from orchestrator.on_ray.scheduler import Decisions
+from orchestrator.plan import plan
 from orchestrator.trials import SweepView
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, read_lineage, step_name
 from samplernn.checkpoint import load_model
+from samplernn.chunks import Dataset
 from samplernn.errors import Damaged
 from samplernn.storage import Storage
+from samplernn.train import train
 from tests.made import tiny_experiment, wait_until, write_dataset
 
 pytestmark = pytest.mark.cluster
@@ -76,9 +81,22 @@ def final_weights(workspace: Workspace) -> dict[str, dict[str, torch.Tensor]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
+    """The same trials, trained one after the other without Ray by a loop that nobody stops."""
     folder = tmp_path_factory.mktemp("undisturbed")
     workspace = made_workspace(folder / "workspace")
-    finish(start(workspace, sweep_file(folder), folder / "log"), folder / "log")
+    data = load_yaml(sweep_file(folder))
+    data.pop("run")
+    config = build(SweepConfig, {"name": "kills", **data})
+    check_same_config(workspace.sweep("kills"), CONFIG, config)
+    dataset = Dataset.open(workspace.dataset("toy"), folder / "cache")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for trial in plan(config):
+        for _ in train(
+            trial.experiment, dataset, workspace.trial("kills", trial.name), device=torch.device("cpu")
+        ):
+            pass
+    torch.set_num_threads(threads)
     return workspace
 
 
