@@ -40,7 +40,12 @@ def address():
     environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, "-c", CLUSTER]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        text=True,
     ) as process:
         family: list[psutil.Process] = []
         try:
@@ -88,7 +93,9 @@ def test_trials_run_on_every_node_with_one_gpu_each_and_songs_follow(address, tm
         where[attempt["node"]].add(attempt["gpus"][0])
     assert len(where) == NODES, f"trials ran on {len(where)} of {NODES} nodes"
 
-    orchestrator(address, tmp_path / "workspace", "generate", "spread", "songs=5", "seconds=0.2", "run.actors=3")
+    orchestrator(
+        address, tmp_path / "workspace", "generate", "spread", "songs=5", "seconds=0.2", "run.actors=3"
+    )
     assert len(workspace.batch("spread-songs").at("songs").names()) == 5
 
 
