@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samplernn.config import ModelConfig
+from samplernn.sample_loss import Positions, SampleLoss, TableOfRows, ThroughL2
 from samplernn.tiers import Linear, RnnStack, layers
 
 State = list[Tensor]
@@ -35,14 +36,17 @@ class FrameTier(nn.Module):
     def forward(self, samples: Tensor, above: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
         """samples [batch, frames * frame_size] scaled to [-2, 2], above [frames, batch, dim] or None at the top.
 
-        Returns conditioning [frames * ratio, batch, dim] and the new state.
+        Returns the RNN's output [frames, batch, dim] and the new state.
         """
-        batch = samples.shape[0]
-        frames = samples.view(batch, -1, self.frame_size).transpose(0, 1)
+        frames = samples.reshape(len(samples), -1, self.frame_size).transpose(0, 1)
         x = frames if self.expand is None else self.expand(frames) + above
-        out, state = self.rnn(x.contiguous(), state)
-        up = self.upsample(out).view(len(out), batch, self.ratio, -1)
-        return up.transpose(1, 2).reshape(len(out) * self.ratio, batch, -1), state
+        out: tuple[Tensor, Tensor] = self.rnn(x.contiguous(), state)
+        return out
+
+    def conditioning(self, out: Tensor) -> Tensor:
+        """The RNN's output [frames, batch, dim] upsampled for the tier below: [frames * ratio, batch, dim]."""
+        up = self.upsample(out).view(len(out), out.shape[1], self.ratio, -1)
+        return up.transpose(1, 2).reshape(len(out) * self.ratio, out.shape[1], -1)
 
 
 class SampleTier(nn.Module):
@@ -85,6 +89,29 @@ class SampleTier(nn.Module):
         logits: Tensor = self.out(x)
         return logits
 
+    def nll(self, codes: Tensor, out: Tensor, upsample: Linear, weight: Tensor) -> Tensor:
+        """Sum of the weighted -ln p of the last T codes, by the shortest exact way.
+
+        codes [batch, frame_size + T], out [frames, batch, dim] of the lowest frame tier, weight float32 [batch, T].
+        L2 goes into L1's table and into the upsampling where that costs less than applying it: n positions at D^2
+        multiply-adds each, against F * E * D^2 + F * D^3.
+        """
+        dim, frame = self.l2.v.shape[0], self.frame_size
+        l1, up, up_bias = self.l1.weight, upsample.weight, upsample.offset
+        mlp = [self.l3.weight, self.l3.offset, self.out.weight, self.out.offset]
+        folds = weight.numel() > l1.shape[1] + frame * dim
+        if folds:
+            w2 = self.l2.weight
+            l1 = w2 @ l1
+            up = ThroughL2.apply(up, w2)
+            up_bias = (up_bias.view(frame, dim) @ w2.t() + self.l2.offset).flatten()
+        else:
+            mlp = [self.l2.weight, self.l2.offset, *mlp]
+        table = TableOfRows.apply(self.embedding, l1, frame)
+        where = Positions.of(codes, frame, weight)
+        loss: Tensor = SampleLoss.apply(where, folds, out.flatten(0, 1), up, up_bias, table, *mlp)
+        return loss
+
 
 class SampleRNN(nn.Module):
     """The whole network; `config` says what it is."""
@@ -111,16 +138,36 @@ class SampleRNN(nn.Module):
 
         T is a multiple of the largest frame size.
         """
+        out, state = self._frames(codes, state)
+        above = self.frame_tiers[0].conditioning(out)
+        below = codes[:, self.config.context - self.config.frame_sizes[0] : -1]
+        return self.sample_tier(below, above), state
+
+    def bits(self, codes: Tensor, state: State, weight: Tensor) -> tuple[Tensor, State]:
+        """Sum of weight * -log2 p of the last T codes: codes int64 [batch, context + T], weight float32 [batch, T].
+
+        What `forward` and a cross-entropy give, to rounding, without their logits in memory. Returns the new state
+        beside it.
+        """
+        out, state = self._frames(codes, state)
+        below = codes[:, self.config.context - self.config.frame_sizes[0] :]
+        nats = self.sample_tier.nll(below, out, self.frame_tiers[0].upsample, weight * BITS_PER_NAT)
+        return nats, state
+
+    def _frames(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        """The frame tiers over a window: the lowest one's output [frames, batch, dim] and all new states."""
         context = self.config.context
         length = codes.shape[1] - context
         scaled = (codes.to(torch.float32) / (self.config.q_levels / 2) - 1) * 2
-        above, ends = None, []
+        above, out, ends = None, scaled, []
         for tier, start in zip(reversed(self.frame_tiers), reversed(state), strict=True):
+            if not tier.top:
+                above = upper.conditioning(out)
             first = context - tier.frame_size
-            above, end = tier(scaled[:, first : first + length], above, start)
+            out, end = tier(scaled[:, first : first + length], above, start)
+            upper = tier
             ends.append(end)
-        below = codes[:, context - self.config.frame_sizes[0] : -1]
-        return self.sample_tier(below, above), ends[::-1]
+        return out, ends[::-1]
 
 
 def nll_bits(logits: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from samplernn.config import ModelConfig
+from samplernn.recurrent import Recurrent, serves
 
 GATES = {"LSTM": 4, "GRU": 3, "GRU-torch": 3}
 FORGET_BIAS = 3.0
@@ -117,6 +118,11 @@ class RnnStack(nn.Module):
 
     def _layer(self, layer: int, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         x_to_h, h_to_h = self.inputs[layer], self.recurrent[layer]
+        if serves(x, self.dim):
+            out, end = Recurrent.apply(
+                self.rnn_type, x, x_to_h.weight, h_to_h.weight, x_to_h.offset, state.contiguous()
+            )
+            return out, end
         if self.rnn_type == "GRU":
             return _reference_gru(x_to_h(x), h_to_h.weight, state)
         weights = [x_to_h.weight, h_to_h.weight, x_to_h.offset, self.no_bias]
