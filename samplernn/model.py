@@ -30,17 +30,24 @@ class FrameTier(nn.Module):
         self.top = tier == len(config.frame_sizes) - 1
         norm = config.weight_norm
         self.expand = None if self.top else Linear(self.frame_size, config.dim, weight_norm=norm, gain=2.0)
-        self.rnn = RnnStack(config, self.frame_size if self.top else config.dim)
+        n_in = self.frame_size + len(config.features) if self.top else config.dim
+        self.rnn = RnnStack(config, n_in)
         self.upsample = Linear(config.dim, config.dim * self.ratio, weight_norm=norm, gain=2.0)
 
-    def forward(self, samples: Tensor, above: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
-        """samples [batch, frames * frame_size] scaled to [-2, 2], above [frames, batch, dim] or None at the top.
+    def forward(
+        self, samples: Tensor, beside: Tensor | None, state: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """samples [batch, frames * frame_size] scaled to [-2, 2]; beside them, at the top, the features [batch,
+        frames, features] or None, and below it the conditioning [frames, batch, dim] from above.
 
         Returns the RNN's output [frames, batch, dim] and the new state.
         """
-        frames = samples.reshape(len(samples), -1, self.frame_size).transpose(0, 1)
-        x = frames if self.expand is None else self.expand(frames) + above
-        out: tuple[Tensor, Tensor] = self.rnn(x.contiguous(), state)
+        x = samples.reshape(len(samples), -1, self.frame_size).transpose(0, 1)
+        if self.expand is not None:
+            x = self.expand(x) + beside
+        elif beside is not None:
+            x = torch.cat((x, beside.transpose(0, 1)), dim=-1)
+        out: tuple[Tensor, Tensor] = self.rnn(x.contiguous(), state, noise)
         return out
 
     def conditioning(self, out: Tensor) -> Tensor:
@@ -129,43 +136,52 @@ class SampleRNN(nn.Module):
             torch.manual_seed(seed)
             return cls(config)
 
-    def initial_state(self, batch: int) -> State:
-        """The state at the start of a chunk, one tensor a frame tier."""
-        return [tier.rnn.initial_state(batch) for tier in self.frame_tiers]
+    def initial_state(self, batch: int, noise: torch.Generator | None = None) -> State:
+        """The state at the start of a chunk, one tensor a frame tier; with random_h0 drawn from `noise` if given."""
+        return [tier.rnn.initial_state(batch, noise) for tier in self.frame_tiers]
 
-    def forward(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        """codes int64 [batch, context + T] -> (logits [batch, T, q_levels] of the last T samples, the new state).
+    def forward(self, codes: Tensor, state: State, features: Tensor | None = None) -> tuple[Tensor, State]:
+        """codes int [batch, context + T] -> (logits [batch, T, q_levels] of the last T samples, the new state).
 
-        T is a multiple of the largest frame size.
+        T is a multiple of the largest frame size; features are [batch, T / context, features].
         """
-        out, state = self._frames(codes, state)
+        out, state = self._frames(codes, state, features, None)
         above = self.frame_tiers[0].conditioning(out)
         below = codes[:, self.config.context - self.config.frame_sizes[0] : -1]
         return self.sample_tier(below, above), state
 
-    def bits(self, codes: Tensor, state: State, weight: Tensor) -> tuple[Tensor, State]:
-        """Sum of weight * -log2 p of the last T codes: codes int64 [batch, context + T], weight float32 [batch, T].
+    def bits(
+        self,
+        codes: Tensor,
+        state: State,
+        weight: Tensor,
+        *,
+        features: Tensor | None = None,
+        noise: torch.Generator | None = None,
+    ) -> tuple[Tensor, State]:
+        """Sum of weight * -log2 p of the last T codes: codes int [batch, context + T], weight float32 [batch, T].
 
         What `forward` and a cross-entropy give, to rounding, without their logits in memory. Returns the new state
-        beside it.
+        beside it. `noise` is what dropout draws from: None while not training.
         """
-        out, state = self._frames(codes, state)
+        out, state = self._frames(codes, state, features, noise)
         below = codes[:, self.config.context - self.config.frame_sizes[0] :]
-        nats = self.sample_tier.nll(below, out, self.frame_tiers[0].upsample, weight * BITS_PER_NAT)
-        return nats, state
+        upsample = self.frame_tiers[0].upsample
+        return self.sample_tier.nll(below, out, upsample, weight * BITS_PER_NAT), state
 
-    def _frames(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+    def _frames(
+        self, codes: Tensor, state: State, features: Tensor | None, noise: torch.Generator | None
+    ) -> tuple[Tensor, State]:
         """The frame tiers over a window: the lowest one's output [frames, batch, dim] and all new states."""
         context = self.config.context
         length = codes.shape[1] - context
         scaled = (codes.to(torch.float32) / (self.config.q_levels / 2) - 1) * 2
-        above, out, ends = None, scaled, []
+        out, above, ends = scaled, None, []
         for tier, start in zip(reversed(self.frame_tiers), reversed(state), strict=True):
-            if not tier.top:
-                above = upper.conditioning(out)
             first = context - tier.frame_size
-            out, end = tier(scaled[:, first : first + length], above, start)
-            upper = tier
+            beside = features if above is None else above.conditioning(out)
+            out, end = tier(scaled[:, first : first + length], beside, start, noise)
+            above = tier
             ends.append(end)
         return out, ends[::-1]
 
