@@ -29,7 +29,9 @@ def step_flops(config: ModelConfig, batch: int, seq_len: int) -> float:
         n_in = size if top else dim
         skip = n_in * config.skip_conn
         layers = [n_in] + [dim + skip] * (config.n_rnn - 1)
-        total += sum((2 if top and not layer else 3) * frames * k * gates * dim for layer, k in enumerate(layers))
+        total += sum(
+            (2 if top and not layer else 3) * frames * k * gates * dim for layer, k in enumerate(layers)
+        )
         total += 3 * frames * config.n_rnn * dim * (gates * dim + dim * config.skip_conn)
         ratio = size // (config.frame_sizes[tier - 1] if tier else 1)
         total += 3 * frames * dim * dim * ratio + (0 if top else 2 * frames * size * dim)

@@ -50,5 +50,7 @@ def _cpu() -> str:
         return platform.processor()
     known = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in known.items()}
-    flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in fields.get("flags", "").split()]
+    flags = [
+        f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in fields.get("flags", "").split()
+    ]
     return f"{fields.get('model name', 'unknown')} ({' '.join(flags)})"

@@ -2,8 +2,8 @@
 
     python -m benchmarks.training [--setting S] [--rounds 5] [--quick] [--json FILE]
 
-The sides of a setting take turns in one process (A B A B ...); a ratio is the median over the rounds of ours against the
-peer in the same round. Memory is the peak of a process of its own for each side, beyond what importing it takes.
+The sides of a setting take turns in one process (A B A B ...); a ratio is the median over the rounds of ours against
+the peer in the same round. Memory is the peak of a process of its own for each side, beyond what importing it takes.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def measure(name: str, rounds: int, seconds: float, report: Report) -> None:
         peaks["ours fp32"].append(gemm_peak(torch.float32))
         peaks["ours bf16"].append(gemm_peak(torch.bfloat16))
     speeds = {
-        side: report.add(f"{name} {side} samples_per_s", "samples/s", values) for side, values in rates.items()
+        side: report.add(f"{name} {side} samples_per_s", "samples/s", values)
+        for side, values in rates.items()
     }
     peer = max(peers(config), key=lambda side: speeds[side])
     flops = step_flops(config, batch, SEQ_LEN) / (batch * SEQ_LEN)
@@ -105,7 +106,9 @@ def measure(name: str, rounds: int, seconds: float, report: Report) -> None:
             pairs = zip(rates[side], rates[peer], strict=True)
             ratio = report.add(f"{name} {side} / {peer}", "ratio", [ours / theirs for ours, theirs in pairs])
             pairs = zip(rates[side], peaks[side], strict=True)
-            share = report.add(f"{name} {side} share_of_peak", "ratio", [rate * flops / top for rate, top in pairs])
+            share = report.add(
+                f"{name} {side} share_of_peak", "ratio", [rate * flops / top for rate, top in pairs]
+            )
             top = max(peaks[side]) / 1e9
             line += f"   {ratio:5.2f} x {peer};  {share:4.0%} of a GEMM's {top:,.0f} GFLOP/s"
         print(line, flush=True)
@@ -120,7 +123,9 @@ def measure_memory(name: str, report: Report) -> None:
         told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         found[side] = told["peak"] - told["before"]
         report.add(f"{name} {side} peak_memory", "MiB", [found[side]])
-        print(f"  {side:12} {found[side]:7,.0f} MiB beyond imports, {told['peak']:7,.0f} MiB in all", flush=True)
+        print(
+            f"  {side:12} {found[side]:7,.0f} MiB beyond imports, {told['peak']:7,.0f} MiB in all", flush=True
+        )
     peer = min(peers(config), key=lambda side: found[side])
     for side in OURS:
         ratio = report.add(f"{name} {side} / {peer} memory", "ratio", [found[side] / found[peer]])
@@ -146,7 +151,9 @@ def peak_memory() -> float:
 def main() -> None:
     """Read the command line, measure, print, and write JSON if asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--setting", action="append", choices=SETTINGS, help="S, M, L, S3, M3; all when left out")
+    parser.add_argument(
+        "--setting", action="append", choices=SETTINGS, help="S, M, L, S3, M3; all when left out"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each side in each round")
     parser.add_argument("--threads", type=int)

@@ -148,7 +148,9 @@ class TrainConfig(Frozen):
                 f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}; take one of its divisors"
             )
         if self.weight_decay and self.optimiser != "adamw":
-            raise ValueError(f"weight_decay {self.weight_decay} belongs to optimiser adamw; set train.optimiser=adamw")
+            raise ValueError(
+                f"weight_decay {self.weight_decay} belongs to optimiser adamw; set train.optimiser=adamw"
+            )
         return self
 
 

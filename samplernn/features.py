@@ -1,7 +1,7 @@
 """Local conditioning: features of a recording, a row every HOP samples, averaged over the frames that they condition.
 
-A row describes the samples [row * HOP, (row + 1) * HOP) and is computed from the very PCM that a model is trained on, so
-that audio and features can't come apart. The top tier's step k is given the mean over the samples that it conditions.
+A row describes the samples [row * HOP, (row + 1) * HOP) and is computed from the very PCM that a model is trained on,
+so that audio and features can't come apart. The top tier's step k is given the mean over the samples it conditions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def measure_features(pcm: npt.NDArray[np.int16], names: Sequence[str]) -> Featur
 def onset_strength(pcm: npt.NDArray[np.int16]) -> Features:
     """How much louder the spectrum has become since the row before: spectral flux, in [0, 1].
 
-    Hann windows of 1,024 samples around each row, ln(1 + 100 |X|), the mean of what rose over all bins (Böck and Widmer,
-    DAFx 2013, without their maximum filter); divided by its 99th percentile in this recording and clipped.
+    Hann windows of 1,024 samples around each row, ln(1 + 100 |X|), the mean of what rose over all bins (Böck and
+    Widmer, DAFx 2013, without their maximum filter); divided by its 99th percentile in this recording and clipped.
     """
     rows = -(-len(pcm) // HOP)
     before = (_WINDOW - HOP) // 2
@@ -57,7 +57,8 @@ def frame_means(features: Features, start: int, frames: int, size: int) -> Featu
     rows = np.minimum(edges // HOP, len(features))
     inside = np.minimum(edges - rows * HOP, HOP)[:, None] * padded[rows]
     upto = total[rows] * HOP + inside
-    return (np.diff(upto, axis=0) / size).astype(np.float32)
+    means: Features = (np.diff(upto, axis=0) / size).astype(np.float32)
+    return means
 
 
 EXTRACTORS: dict[str, Callable[[npt.NDArray[np.int16]], Features]] = {"onset": onset_strength}

@@ -1,4 +1,4 @@
-"""The passes of a training step that are no matrix product, in C++ on the CPU (native/train.cpp) and in torch elsewhere.
+"""The passes of a training step that are no matrix product: in C++ on the CPU (native/), in torch elsewhere.
 
 Both give the same values to rounding. All tensors are contiguous; x, dx and logits are float32 or bfloat16, what is
 summed over many rows is float32.
@@ -19,12 +19,18 @@ _SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled passes, or None where they were not built."""
-    path = Path(__file__).parent / "native" / "libtrain.so"
-    return ctypes.CDLL(str(path)) if path.exists() else None
+    capability = torch.backends.cpu.get_cpu_capability()
+    for isa in ("avx512", "avx2"):
+        if isa == "avx512" and not capability.startswith("AVX512"):
+            continue
+        if capability.startswith(("AVX2", "AVX512")):
+            for path in sorted((Path(__file__).parent / "native").glob(f"train_{isa}.*so")):
+                return ctypes.CDLL(str(path))
+    return None
 
 
 def keep_heap() -> None:
-    """Tell glibc to keep freed memory for the next step: returning it costs 5 to 10 % of a small step in page faults."""
+    """Tell glibc to keep freed memory for the next step: giving it back costs a small step 5 to 10 % in page faults."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -42,7 +48,7 @@ def native(x: Tensor) -> bool:
 
 def call(name: str, *arguments: Tensor | int | None) -> None:
     """Call a C function with the addresses of contiguous tensors, and integers; None is a null pointer."""
-    values = []
+    values: list[ctypes.c_void_p | ctypes.c_int64] = []
     for argument in arguments:
         if isinstance(argument, Tensor):
             if not argument.is_contiguous():

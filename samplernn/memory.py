@@ -1,14 +1,15 @@
 """How much memory a training step takes, before it is tried, and what to say when it was too much.
 
-Counted from the shapes that model.py, recurrent.py and sample_loss.py hold at the same time; checked on a CPU against the
-peak of real steps (benchmarks/RESULTS.md has the table). On a GPU the same count with the GPU's chunk is an estimate that
-nobody has measured.
+Counted from the shapes that model.py, recurrent.py and sample_loss.py hold at the same time; checked on a CPU against
+the peak of real steps (benchmarks/RESULTS.md has the table). On a GPU the same count with the GPU's chunk is a guess
+that nobody has measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -19,6 +20,8 @@ from samplernn.tiers import GATES
 
 GIB = 2**30
 _FLOAT = 4
+_LIBRARIES = {"cpu": 90 * 2**20, "cuda": 600 * 2**20}
+"""Measured on a CPU: 83 to 107 MiB; a guess on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Need:
     """What the batch's TBPTT window leaves behind for the way back."""
     chunk: int
     """The sample tier's buffers; the same for every batch and length."""
+    libraries: int
+    """What the matrix libraries and the allocator keep beyond an imported torch."""
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.window + self.chunk
+        return self.weights + self.window + self.chunk + self.libraries
 
     def __str__(self) -> str:
         parts = (self.total, self.weights, self.window, self.chunk)
@@ -86,7 +91,7 @@ def needed(experiment: Experiment, device: str = "cpu") -> Need:
     positions = min(n, CHUNK[device])
     layers = 3 if folds else 4
     chunk = positions * (dim * layers + levels) * (2 if narrow else _FLOAT)
-    return Need(weights, window * _FLOAT + n * 24, chunk)
+    return Need(weights, window * _FLOAT + n * 24, chunk, _LIBRARIES[device])
 
 
 def advice(experiment: Experiment, room: int, device: str = "cpu") -> str:
@@ -96,7 +101,9 @@ def advice(experiment: Experiment, room: int, device: str = "cpu") -> str:
         smaller = train.model_copy(update={"accumulate": parts})
         if needed(experiment.model_copy(update={"train": smaller}), device).total <= room:
             batch = train.batch_size // parts * train.accumulate
-            return f"train.accumulate={parts} (the same step in {parts} parts) or train.batch_size={batch} would"
+            return (
+                f"train.accumulate={parts} (the same step in {parts} parts) or train.batch_size={batch} would"
+            )
     for dim in range(experiment.model.dim // 64 * 64, 63, -64):
         model = experiment.model.model_copy(update={"dim": dim})
         if needed(experiment.model_copy(update={"model": model}), device).total <= room:
@@ -118,10 +125,10 @@ def out_of_memory(error: BaseException, experiment: Experiment, device: torch.de
     room = available(device)
     said = f"; {room / GIB:.2f} GiB are there: {advice(experiment, room, kind)}" if room else ""
     first = str(error).split("\n", 1)[0].removesuffix(".")
-    return OutOfMemory(
-        f"model.dim={model.dim} n_rnn={model.n_rnn} with batch_size={train.batch_size} seq_len={experiment.seq_len} did not "
-        f"fit on {device}: about {need}{said} ({first})"
+    size = (
+        f"dim {model.dim}, n_rnn {model.n_rnn}, batch_size {train.batch_size}, seq_len {experiment.seq_len}"
     )
+    return OutOfMemory(f"{size} did not fit on {device}: it takes about {need}{said} ({first})")
 
 
 def available(device: torch.device) -> int:
@@ -129,10 +136,10 @@ def available(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
-        with open("/proc/meminfo") as file:
-            rows = dict(line.split(":", 1) for line in file)
+        lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return 0
+    rows = dict(line.split(":", 1) for line in lines)
     return int(rows["MemAvailable"].split()[0]) * 1024
 
 

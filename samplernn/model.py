@@ -53,7 +53,8 @@ class FrameTier(nn.Module):
     def conditioning(self, out: Tensor) -> Tensor:
         """The RNN's output [frames, batch, dim] upsampled for the tier below: [frames * ratio, batch, dim]."""
         up = self.upsample(out).view(len(out), out.shape[1], self.ratio, -1)
-        return up.transpose(1, 2).reshape(len(out) * self.ratio, out.shape[1], -1)
+        turned: Tensor = up.transpose(1, 2).reshape(len(out) * self.ratio, out.shape[1], -1)
+        return turned
 
 
 class SampleTier(nn.Module):
@@ -110,13 +111,14 @@ class SampleTier(nn.Module):
         if folds:
             w2 = self.l2.weight
             l1 = w2 @ l1
-            up = ThroughL2.apply(up, w2)
+            up = ThroughL2.apply(up, w2)  # type: ignore[no-untyped-call]
             up_bias = (up_bias.view(frame, dim) @ w2.t() + self.l2.offset).flatten()
         else:
             mlp = [self.l2.weight, self.l2.offset, *mlp]
-        table = TableOfRows.apply(self.embedding, l1, frame)
+        table = TableOfRows.apply(self.embedding, l1, frame)  # type: ignore[no-untyped-call]
         where = Positions.of(codes, frame, weight)
-        loss: Tensor = SampleLoss.apply(where, folds, out.flatten(0, 1), up, up_bias, table, *mlp)
+        operands = (where, folds, out.flatten(0, 1), up, up_bias, table, *mlp)
+        loss: Tensor = SampleLoss.apply(*operands)  # type: ignore[no-untyped-call]
         return loss
 
 

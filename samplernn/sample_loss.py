@@ -145,7 +145,15 @@ class SampleLoss(Function):
         learns = any(ctx.needs_input_grad)
         given = (out, up, up_bias, table, *mlp)
         weights, biases = [w.to(dtype) for w in mlp[::2]], mlp[1::2]
-        pass_ = _Pass(positions, relu, up.to(dtype), up_bias.to(positions.weight.dtype), table.to(dtype), weights, biases)
+        pass_ = _Pass(
+            positions,
+            relu,
+            up.to(dtype),
+            up_bias.to(positions.weight.dtype),
+            table.to(dtype),
+            weights,
+            biases,
+        )
         grads = pass_.zero_grads(given) if learns else None
         nll = pass_.run(out.to(dtype), grads)
         ctx.grads = grads

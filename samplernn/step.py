@@ -25,7 +25,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     """Step size of optimiser step `step`, counted from 0."""
     late = max(0, step - config.lr_decay_after)
     if config.lr_schedule == "exponential":
-        return config.learning_rate * 0.5 ** (late / config.lr_half_life)
+        return config.learning_rate * float(0.5 ** (late / config.lr_half_life))
     if config.lr_schedule == "cosine":
         length = max(1, config.max_steps - config.lr_decay_after)
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, late / length)))

@@ -131,7 +131,7 @@ class RnnStack(nn.Module):
     def _layer(self, layer: int, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         x_to_h, h_to_h = self.inputs[layer], self.recurrent[layer]
         if serves(x, self.dim):
-            out, end = Recurrent.apply(
+            out, end = Recurrent.apply(  # type: ignore[no-untyped-call]
                 self.rnn_type, x, x_to_h.weight, h_to_h.weight, x_to_h.offset, state.contiguous()
             )
             return out, end

@@ -165,7 +165,7 @@ def _checkpoint(
     after = experiment.train.diverge_after
     if after is not None and run.step >= after and valid >= (histogram := unigram_bits(dataset, experiment)):
         raise Diverged(
-            f"at step {run.step} the validation cost of {valid:.3f} bits is no better than the histogram of the samples "
+            f"at step {run.step} the validation cost of {valid:.3f} bits is no better than the samples' histogram "
             f"({histogram:.3f} bits): it would make white noise; try another train.seed, or lower train.learning_rate"
         )
     row = {"kind": "eval", "step": run.step, "seconds": run.seconds, "valid_bits": valid}

@@ -63,8 +63,8 @@ inline void product(const float* x, int64_t batch, const W* panel, int64_t depth
         }
     };
     rows(std::integral_constant<int, ROWS>());
-    rows(std::integral_constant<int, 8>());
-    rows(std::integral_constant<int, 4>());
+    rows(std::integral_constant<int, ROWS / 2>());
+    rows(std::integral_constant<int, ROWS / 4>());
     rows(std::integral_constant<int, 1>());
 }
 

@@ -10,7 +10,7 @@ from samplernn.attempts import begin_attempt, list_commits, read_lineage, read_m
 from samplernn.checkpoint import load_model
 from samplernn.chunks import Dataset
 from samplernn.errors import Damaged, Diverged
-from samplernn.model import nll_bits
+from samplernn.step import train_step
 from samplernn.storage import Storage
 from samplernn.train import Logged, Saved, Started, train
 from samplernn.windows import TrainingWindows
@@ -120,9 +120,9 @@ def test_nan_ends_as_diverged_with_the_last_good_checkpoint_kept(tmp_path, datas
     trial, steps = Storage.open(tmp_path / "trial"), iter(range(100))
 
     def poisoned(*arguments):
-        return nll_bits(*arguments) * (float("nan") if next(steps) == 5 else 1.0)
+        return train_step(*arguments) * (float("nan") if next(steps) == 5 else 1.0)
 
-    monkeypatch.setattr("samplernn.train.nll_bits", poisoned)
+    monkeypatch.setattr("samplernn.train.train_step", poisoned)
     with pytest.raises(Diverged, match="lower"):
         run(tiny_experiment(), dataset, trial)
     assert [step for step, _ in list_commits(trial, "model")] == [4]
