@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -81,6 +82,13 @@ class SweepConfig(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
+        for name, values in self.space.items():
+            texts = [json.dumps(value) for value in values]
+            twice = [text for at, text in enumerate(texts) if text in texts[:at]]
+            if twice:
+                raise ValueError(
+                    f"space.{name} has {twice[0]} twice: that trial would be trained twice; keep one"
+                )
         if (self.search == "random") != (self.num_samples is not None):
             raise ValueError("num_samples belongs to search: random, which needs it")
         if (
@@ -106,6 +114,18 @@ class SweepRun(Frozen):
     """Dashboards."""
 
 
+class SweepFile(SweepConfig):
+    """What a sweep's YAML and command line may say: the sweep, and how it is executed."""
+
+    run: SweepRun = SweepRun()
+    """How it is executed: may change from run to run."""
+
+    @property
+    def sweep(self) -> SweepConfig:
+        """The sweep alone."""
+        return SweepConfig.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))
+
+
 class GenerateRun(Frozen):
     """How songs are made: nothing here changes a sample."""
 
@@ -128,6 +148,18 @@ class GenerateJob(Frozen):
     """The checkpoint's step; null is the trial's best."""
     generate: GenerateConfig = GenerateConfig()
     """What to draw."""
+
+
+class GenerateFile(GenerateJob):
+    """What a YAML and a command line of songs may say: the songs, and how they are made."""
+
+    run: GenerateRun = GenerateRun()
+    """How they are made: may change from run to run."""
+
+    @property
+    def job(self) -> GenerateJob:
+        """The songs alone."""
+        return GenerateJob.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))
 
 
 class AlbumConfig(Frozen):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from rich.console import Console, Group
 from rich.text import Text
 
@@ -11,7 +9,7 @@ from cluster.connect import connect, resources
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.drift import check_same_config
 from orchestrator.lease import hold
-from orchestrator.live import View, bar, span
+from orchestrator.live import Clock, View, bar, span
 from orchestrator.on_ray.song_actor import Progress
 from orchestrator.on_ray.song_pool import SongPool
 from orchestrator.songs import PlannedSong, choose_checkpoint, is_made, plan_songs
@@ -46,7 +44,7 @@ def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: 
             return {}
         meter = _Meter(job, missing, checkpoint.folder)
         view = View(console, meter.render, meter.line)
-        with connect():
+        with view.showing(), connect():
             gpus = resources().get("GPU", 0.0)
             pool = SongPool(
                 workspace,
@@ -59,8 +57,7 @@ def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: 
                 progress=meter.add,
                 tick=view.tick,
             )
-            with view.showing():
-                pool.run(missing)
+            pool.run(missing)
         return pool.failed
 
 
@@ -93,24 +90,25 @@ class _Meter:
 
     def __init__(self, job: GenerateJob, missing: list[PlannedSong], model: Storage) -> None:
         self.engine = "starting"
-        self._name, self._songs = job.name, len(missing)
+        self._name, self._songs, self._clock = job.name, len(missing), Clock()
         self._rate = int(commit.read_json(model, "config.json")["sample_rate"])
         self._total = len(missing) * round(job.generate.seconds * self._rate)
-        self._made, self._finished, self._began = 0, 0, time.monotonic()
+        self._made, self._finished, self._before = 0, 0, 0.0
 
     def add(self, said: Progress) -> None:
         if not self._made:
-            self._began = time.monotonic() - 1
+            self._before = max(0.0, self._clock.seconds - 1)
         self._made += said.samples
         self._finished += said.finished is not None
 
     def line(self) -> str:
-        text = f"songs {self._name}: {self._finished} of {self._songs}"
+        text = f"songs {self._name}{self._clock}: {self._finished} of {self._songs}"
         if not self._made:
             return f"{text}; {self.engine}"
-        speed = self._made / (time.monotonic() - self._began)
+        speed = self._made / (self._clock.seconds - self._before)
         left = max(0, self._total - self._made) / speed
-        return f"{text}; {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time; {span(left)} left"
+        eta = f"; {span(left)} left" if self._finished < self._songs else ""
+        return f"{text}; {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time{eta}"
 
     def render(self) -> Group:
         return Group(bar(self._made, self._total), Text(self.line(), style="dim"))

@@ -77,7 +77,7 @@ def _rule(model: type[BaseModel], name: str, detail: ErrorDetails) -> str:
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     value = f"{name} {show(given)}" if name else show(given)
     if kind == "extra_forbidden":
-        return f"unknown key {name}; {_nearest(model, name)}"
+        return f"unknown key {name}; {nearest(model, name)}"
     if kind == "missing":
         return f"{name} is missing; {_purpose(model, name)}"
     if kind in ("value_error", "assertion_error"):
@@ -102,15 +102,18 @@ def _rule(model: type[BaseModel], name: str, detail: ErrorDetails) -> str:
     return f"{value}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
 
 
-def _nearest(model: type[BaseModel], name: str) -> str:
+def nearest(model: type[BaseModel], name: str) -> str:
     """The nearest valid name: among the siblings first, then the same last word elsewhere, then any name."""
     *above, last = name.split(".")
     prefix = "".join(f"{part}." for part in above)
     siblings = _siblings(model, above)
-    close = difflib.get_close_matches(last, siblings, 1)
+    valid = list(names(model))
+    close = difflib.get_close_matches(last, siblings, 1, 0.75)
     if close:
         return f"did you mean {prefix}{close[0]}?"
-    valid = list(names(model))
+    begun = [other for other in valid if len(last) > 2 and other.rpartition(".")[2].startswith(last)]
+    if begun:
+        return f"did you mean {begun[0]}?"
     words = difflib.get_close_matches(last, [other.rpartition(".")[2] for other in valid], 1, 0.75)
     for other in valid:
         if words and other.rpartition(".")[2] == words[0]:
