@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from samplernn.config import TEMPERATURE_MAX
 from samplernn.errors import BadInput
 from samplernn.folding import FoldedModel
 from samplernn.generate.backend import Codes, FloatArray
@@ -17,7 +18,6 @@ from samplernn.schedule import Schedule
 from samplernn.traps import Trap
 
 MAX_SECONDS = 86_400
-MAX_TEMPERATURE = 10.0
 COLDEST = 1e-3
 """Below this temperature the most likely sample is taken."""
 
@@ -88,8 +88,8 @@ class Song:
                 f"it lasts from one sample to {MAX_SECONDS // 3600} hours"
             )
         values = [value for _, value in self.schedule]
-        if not values or not all(math.isfinite(v) and 0 <= v <= MAX_TEMPERATURE for v in values):
-            raise BadInput(f"temperature {self.temperature}: a number from 0 to {MAX_TEMPERATURE:g} is one")
+        if not values or not all(math.isfinite(v) and 0 <= v <= TEMPERATURE_MAX for v in values):
+            raise BadInput(f"temperature {self.temperature}: a number from 0 to {TEMPERATURE_MAX:g} is one")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise BadInput(
                 f"top_k {self.top_k}, top_p {self.top_p}: top_k >= 0 and 0 < top_p <= 1 draw something"
