@@ -29,7 +29,9 @@ HOLD = 6
 LOOP, NOISE, DC = 0.95, 0.45, 0.05
 """A loop repeats itself more than LOOP, noise is flatter than NOISE, and DC is a mean beyond DC of full scale."""
 _SILENT = 10 ** (SILENCE_DBFS / 20)
-_JUDGEMENTS = {"loop": HOLD - REPETITION_SECONDS + 1}  # the first one has heard REPETITION_SECONDS already
+_NEEDED = {
+    "loop": HOLD - REPETITION_SECONDS // 2 + 1
+}  # one judgement of a loop speaks for so many seconds already
 
 WatchState = dict[str, npt.NDArray[np.generic]]
 """All that a watch knows: `pending` int16, `recent` float32, `held` int64 [kinds], `seen` int64 []."""
@@ -101,5 +103,5 @@ class TrapWatch:
         return [
             Trap(kind, start)
             for kind, held in zip(KINDS, self._held, strict=True)
-            if held == _JUDGEMENTS.get(kind, HOLD)
+            if held == _NEEDED.get(kind, HOLD)
         ]
