@@ -102,7 +102,7 @@ class _Pin:
             self._said.add(ready.serving.said)
             self._view.say(f"engine: {ready.serving.said}")
             if ready.serving.fix:
-                self._view.say(f"  faster: {ready.serving.fix}")
+                self._view.say(f"  why: {ready.serving.fix}")
         self._meter.engine = ready.engine
         if self._folder.create(ENGINE, commit.record_bytes({"engine": ready.engine})):
             return

@@ -60,20 +60,20 @@ class SongActor:
     """Loads a checkpoint once; makes songs side by side and commits each when it is whole."""
 
     def __init__(self, workspace: Workspace, batch: str, checkpoint: Checkpoint, run: GenerateRun) -> None:
+        self._workspace, self._batch, self._checkpoint, self._run = workspace, batch, checkpoint, run
+
+    def ready(self) -> Ready:
+        """Load the model and say what this actor is; not in the constructor, whose errors Ray hands on as text."""
         device = assigned_device()
         torch.set_num_threads(1)
         self._made_on = whereabouts(device)
-        model, self._about = load_model(checkpoint.folder)
-        folded = fold(model.to(device))
-        backend, self._serving = choose_backend(
+        model, self._about = load_model(self._checkpoint.folder)
+        folded, run = fold(model.to(device)), self._run
+        backend, serving = choose_backend(
             folded, device, wanted=run.backend, precision=run.precision, slots=run.slots, threads=1
         )
         self._engine = Engine(folded, backend, self._about.sample_rate)
-        self._workspace, self._batch, self._checkpoint = workspace, batch, checkpoint
-
-    def ready(self) -> Ready:
-        """What this actor is, once the model is loaded."""
-        return Ready(self._engine.engine_id, self._serving, self._engine.slots, os.getpid())
+        return Ready(self._engine.engine_id, serving, self._engine.slots, os.getpid())
 
     def make(self, songs: list[PlannedSong]) -> Iterator[Progress]:
         """Make songs; yields progress about once a second and at every song's end."""

@@ -37,7 +37,7 @@ class Serving:
     said: str
     """One line: the backend, and what it costs that it isn't the fastest one."""
     fix: str = ""
-    """How to get the fastest one; empty when it serves."""
+    """What keeps the fastest one away and what to do about it; empty when it serves or another was asked for."""
 
 
 def serving(device: torch.device, wanted: Wanted = "auto", precision: Precision = "fp32") -> Serving:
@@ -60,10 +60,7 @@ def serving(device: torch.device, wanted: Wanted = "auto", precision: Precision 
     if name == "native":
         return Serving(name, f"native kernel, {precision}")
     said = f"portable PyTorch on {device.type}, {precision}"
-    if wanted == "torch":
-        return Serving(name, said)
-    fix = "install a C++ compiler (g++) and run: rm .venv/.set-up && make setup"
-    return Serving(name, f"{said}, {SLOWER} than the native kernel: {why_not}", fix)
+    return Serving(name, f"{said}, {SLOWER} than the native kernel" if why_not else said, why_not)
 
 
 def choose_backend(
@@ -96,9 +93,9 @@ def choose_backend(
 
 
 def why_no_native() -> str:
-    """Why the native kernel can't be loaded; empty when it can."""
+    """Why the native kernel can't be used here and what to do about it; empty when it can."""
     try:
-        importlib.import_module(NATIVE)
-    except ImportError as error:
-        return str(error)
-    return ""
+        native: Any = importlib.import_module(NATIVE)
+    except ModuleNotFoundError as error:
+        return f"this installation has no native kernel ({error}); install the project with its kernel: make setup"
+    return native.unavailable() or ""

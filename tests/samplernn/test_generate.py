@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from samplernn.config import ModelConfig
 from samplernn.errors import BadInput
 from samplernn.folding import FoldedModel, fold
+from samplernn.generate import backends
 from samplernn.generate.backends import choose_backend, serving
 from samplernn.generate.cuda_backend import Recorder
 from samplernn.generate.frame import Frame, Variant
@@ -208,13 +208,15 @@ def test_backend_that_is_not_there_is_refused_with_the_reason(folded):
 
 
 def test_native_kernel_that_does_not_load_leaves_the_portable_backend_and_its_remedy(folded, monkeypatch):
-    monkeypatch.setitem(sys.modules, "samplernn.generate.native_backend", None)
+    monkeypatch.setattr(backends, "why_no_native", lambda: "it is not built: run make setup")
     backend, served = choose_backend(folded, CPU)
     assert isinstance(backend, TorchBackend)
     assert "times slower" in served.said
-    assert "C++ compiler" in served.fix
-    with pytest.raises(BadInput, match="native can't be used"):
+    assert served.fix == "it is not built: run make setup"
+    with pytest.raises(BadInput, match="native can't be used: it is not built"):
         choose_backend(folded, CPU, wanted="native")
+    with pytest.raises(BadInput, match=r"int8 weights are the native kernel's.*it is not built"):
+        choose_backend(folded, CPU, precision="int8")
 
 
 def test_weights_that_are_no_numbers_are_refused(folded):
