@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from safetensors.numpy import save as save_arrays
 from samplernn.config import ModelConfig
 from samplernn.errors import BadInput
 from samplernn.folding import FoldedModel, fold
+from samplernn.generate.backends import choose_backend, why_no_native
 from samplernn.generate.engine import Engine, generate_whole
 from samplernn.generate.prompt import read_prompt
 from samplernn.generate.song import Song
@@ -23,6 +24,28 @@ from tests.samplernn.test_model import made
 from tests.sounds import write_sound
 
 RATE = 1_000
+BACKENDS = ["torch", *([] if why_no_native() else ["native"])]
+
+
+@pytest.fixture(params=BACKENDS)
+def engine(request) -> Callable[..., Engine]:
+    """Makes an engine on every backend that is here, in float32."""
+
+    def open_engine(model: FoldedModel, slots: int = 4, **how) -> Engine:
+        device = torch.device("cpu")
+        return Engine(model, choose_backend(model, device, wanted=request.param, slots=slots, **how)[0], RATE)
+
+    return open_engine
+
+
+@pytest.fixture
+def sound(engine) -> Callable[..., list[np.ndarray]]:
+    """The PCM of some songs of a model."""
+
+    def made_of(model: FoldedModel, *songs: Song, **how) -> list[np.ndarray]:
+        return [whole.pcm for whole in generate_whole(engine(model, **how), songs)]
+
+    return made_of
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +61,20 @@ def silent(folded) -> FoldedModel:
     return replace(folded, w_out=torch.zeros_like(folded.w_out), b_out=certain)
 
 
-def engine(model: FoldedModel, slots: int = 4) -> Engine:
-    return Engine(model, TorchBackend(model, slots), RATE)
-
-
-def sound(model: FoldedModel, *songs: Song, slots: int = 4) -> list[np.ndarray]:
-    return [whole.pcm for whole in generate_whole(engine(model, slots), songs)]
-
-
-def test_a_song_is_the_same_alone_in_a_batch_and_on_two_threads(folded):
+def test_a_song_is_the_same_alone_in_a_batch_and_on_two_threads(sound, folded):
     songs = [Song(5, i, 1500 + 170 * i, temperature=0.8 + 0.05 * i) for i in range(7)]
     together = sound(folded, *songs)
-    before = torch.get_num_threads()
-    for threads, song, pcm in zip((1, 2) * 4, songs, together, strict=False):
-        torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    for song, pcm in zip(songs, together, strict=True):
         assert len(pcm) == song.samples
         assert np.array_equal(sound(folded, song)[0], pcm)
-    torch.set_num_threads(before)
+    torch.set_num_threads(3 - min(2, threads))
+    assert all(map(np.array_equal, sound(folded, *songs[::-1]), together[::-1]))
+    torch.set_num_threads(threads)
     assert not np.array_equal(together[0][:1000], together[1][:1000])
 
 
-def test_songs_of_very_different_lengths_keep_the_batch_full_and_are_drawn_lazily(folded):
+def test_songs_of_very_different_lengths_keep_the_batch_full_and_are_drawn_lazily(engine, folded):
     lengths, drawn = [5000, 1, 17, 1024, 3000, 1, 2048, 900], []
 
     def line() -> Iterator[Song]:
@@ -76,7 +92,7 @@ def test_songs_of_very_different_lengths_keep_the_batch_full_and_are_drawn_lazil
     assert max(ahead) <= 2
 
 
-def test_a_song_interrupted_at_any_block_goes_on_sample_by_sample(folded):
+def test_a_song_interrupted_at_any_block_goes_on_sample_by_sample(engine, folded):
     prompt = np.random.default_rng(0).integers(0, 64, 1500).astype(np.int16)
     song = Song(
         2, 9, 4500, temperature=((0, 1.0), (1, 0.7)), top_p=0.9, h0="random", prompt=prompt, heard=False,
@@ -94,7 +110,7 @@ def test_a_song_interrupted_at_any_block_goes_on_sample_by_sample(folded):
         assert all(np.array_equal(a.pcm, b.pcm) for a, b in zip(again, blocks[stop:], strict=True))
 
 
-def test_a_state_of_another_engine_or_a_block_that_is_past_is_refused(folded):
+def test_a_state_of_another_engine_or_a_block_that_is_past_is_refused(engine, folded):
     stream = engine(folded).generate([Song(2, 9, 3000)])
     first = next(stream)
     state = first.save()
@@ -102,10 +118,10 @@ def test_a_state_of_another_engine_or_a_block_that_is_past_is_refused(folded):
     with pytest.raises(RuntimeError, match="before the next block"):
         first.save()
     with pytest.raises(BadInput, match="was begun with engine"):
-        list(engine(folded, slots=3).generate([Song(2, 9, 3000, state=state)]))
+        list(engine(folded, precision="bf16").generate([Song(2, 9, 3000, state=state)]))
 
 
-def test_a_schedule_is_what_it_says_at_every_sample(folded):
+def test_a_schedule_is_what_it_says_at_every_sample(sound, folded):
     bias = folded.b_out.clone()
     bias[0] = -100  # code 0 decodes as code 1 does
     folded = replace(folded, b_out=bias)
@@ -119,7 +135,7 @@ def test_a_schedule_is_what_it_says_at_every_sample(folded):
     assert np.array_equal(sound(folded, Song(1, 0, 3000, temperature=((0, 1e-4),)))[0], cold[0])
 
 
-def test_a_prompt_is_forced_and_heard_or_left_out(folded):
+def test_a_prompt_is_forced_and_heard_or_left_out(sound, folded):
     prompt = np.random.default_rng(0).integers(1, 64, 1100).astype(np.int16)
     heard, left_out = sound(
         folded, Song(1, 0, 3000, prompt=prompt), Song(1, 0, 1900, prompt=prompt, heard=False)
@@ -129,7 +145,7 @@ def test_a_prompt_is_forced_and_heard_or_left_out(folded):
     assert not np.array_equal(heard[1100:], sound(folded, Song(1, 0, 3000))[0][1100:])
 
 
-def test_h0_is_the_models_zeros_or_the_songs_own(folded):
+def test_h0_is_the_models_zeros_or_the_songs_own(sound, folded):
     learned = replace(
         folded, tiers=tuple(replace(tier, h0=torch.full_like(tier.h0, 0.4)) for tier in folded.tiers)
     )
@@ -141,7 +157,7 @@ def test_h0_is_the_models_zeros_or_the_songs_own(folded):
     assert len({pcm.tobytes() for pcm in (zeros, random[0], sound(learned, Song(1, 0, 600))[0])}) == 3
 
 
-def test_features_follow_the_song_and_the_last_one_stays(folded):
+def test_features_follow_the_song_and_the_last_one_stays(sound, folded):
     top = folded.tiers[-1]
     rows = torch.randn(2, top.layers[0].bias.shape[0], generator=torch.Generator().manual_seed(1))
     layers = tuple(replace(layer, w_x=torch.cat((layer.w_x, rows))) for layer in top.layers)
@@ -159,7 +175,7 @@ def test_features_follow_the_song_and_the_last_one_stays(folded):
         sound(folded, Song(1, 0, 100, features=features))
 
 
-def test_a_trap_is_reported_and_kept_or_begun_anew_at_most_so_often(silent):
+def test_a_trap_is_reported_and_kept_or_begun_anew_at_most_so_often(engine, silent):
     seconds = 9
     kept, again = generate_whole(
         engine(silent),
@@ -172,7 +188,7 @@ def test_a_trap_is_reported_and_kept_or_begun_anew_at_most_so_often(silent):
     assert len(again.pcm) == seconds * RATE
 
 
-def test_a_restart_draws_something_else_and_the_same_every_time(folded):
+def test_a_restart_draws_something_else_and_the_same_every_time(engine, folded):
     certain = torch.zeros_like(folded.b_out)
     certain[5] = 9.0  # one loud level nearly all the time: DC
     stuck = replace(folded, w_out=torch.zeros_like(folded.w_out), b_out=certain)
@@ -184,7 +200,7 @@ def test_a_restart_draws_something_else_and_the_same_every_time(folded):
     assert not np.array_equal(first.pcm, kept.pcm)
 
 
-def test_only_what_is_drawn_is_judged(folded):
+def test_only_what_is_drawn_is_judged(engine, folded):
     prompt = np.full(7 * RATE, 32, dtype=np.int16)
     (calm,) = generate_whole(engine(folded), [Song(1, 0, 8 * RATE, prompt=prompt)])
     assert calm.traps == ()
@@ -205,7 +221,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_song_that_can_not_be_drawn_is_refused_in_one_line(folded, name):
+def test_song_that_can_not_be_drawn_is_refused_in_one_line(sound, folded, name):
     given, said = BAD[name]
     with pytest.raises(BadInput, match=said) as error:
         sound(folded, Song(**{"seed": 1, "index": 0, "samples": 100, **given}))
