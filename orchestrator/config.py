@@ -168,14 +168,62 @@ class GenerateFile(GenerateJob):
         return GenerateJob.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))
 
 
+class AlbumTrack(Frozen):
+    """A song, or a region of one."""
+
+    song: str
+    """Id of the song in its batch."""
+    batch: str | None = None
+    """The batch of songs it is in; null is the album's."""
+    start: Annotated[float, Field(ge=0)] = 0.0
+    """Where the track begins in the song, in seconds."""
+    stop: Annotated[float, Field(gt=0)] | None = None
+    """Where it ends, in seconds; null is the song's end."""
+    title: str | None = None
+    """Its title; null makes one."""
+    fade_in: Annotated[float, Field(ge=0, le=60)] | None = None
+    """Seconds of fading in; null is 0.01 where the track begins inside the song, else none: no click."""
+    fade_out: Annotated[float, Field(ge=0, le=60)] | None = None
+    """Seconds of fading out; null as for fade_in."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_id(cls, value: Any) -> Any:
+        return {"song": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> AlbumTrack:
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(
+                f"stop {self.stop:g} s is not after start {self.start:g} s; swap or correct them"
+            )
+        return self
+
+
 class AlbumConfig(Frozen):
-    """`album NAME`: songs, pictures and one page."""
+    """`album NAME`: songs in order, mastered, with pictures, a cover, a cue sheet and one page."""
 
     name: str
     """Name of the album."""
     songs: str
     """The batch of songs to take."""
     title: str | None = None
-    """Title on the page; null is the name."""
-    tracks: list[str] | None = None
-    """Song ids in order; null takes all of the batch."""
+    """Title of the album; null is the name."""
+    artist: str = "SampleRNN"
+    """Who made it, for the tags."""
+    tracklist: Annotated[list[AlbumTrack], Field(min_length=1)] | None = None
+    """Tracks in order: song ids, or regions {song, start, stop, title, fade_in, fade_out}; null takes all songs."""
+    titles: str | None = None
+    """A text file with a title a line: new titles are made in their manner; null makes them of two words."""
+    crossfade: Annotated[float, Field(ge=0, le=30)] = 0.0
+    """Seconds that each track overlaps the next; 0 puts them end to end."""
+    loudness: Annotated[float, Field(ge=-40, le=-5)] | None = None
+    """Loudness of every track in LUFS (streaming services play at about -14); null leaves levels as they were made."""
+    ceiling: Annotated[float, Field(ge=-20, le=0)] = -1.0
+    """Highest true peak in dBTP where loudness is set: a limiter holds it."""
+    bits: Literal[16, 24] = 16
+    """Bits a sample of the tracks."""
+    cover: str | None = None
+    """A picture for the cover; null draws one from the album's own sound."""
+    archive: bool = True
+    """Whether all of it is also packed into album.zip."""

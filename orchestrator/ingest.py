@@ -8,10 +8,12 @@ from rich.text import Text
 from cluster.connect import connect
 from orchestrator.audio_folder import scan
 from orchestrator.config import IngestConfig
+from orchestrator.drift import refuse_other_config
 from orchestrator.ingest_report import Report
+from orchestrator.lease import hold
 from orchestrator.live import Clock, View, bar, span
 from orchestrator.on_ray.ingest import ingest
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import CONFIG, Workspace
 
 
 def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> Report:
@@ -19,7 +21,9 @@ def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> 
     meter = _Meter(config.name)
     view = View(console, meter.render, meter.line)
     folder = workspace.dataset(config.name)
-    scan(config.source)  # an empty or missing folder is refused before Ray is started
+    scan(config.source)  # what can be refused is refused before Ray is started
+    with hold(folder):
+        refuse_other_config(folder, CONFIG, config)
 
     def heard(done: int, total: int, name: str) -> None:
         meter.done, meter.total, meter.name = done, total, name

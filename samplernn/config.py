@@ -164,8 +164,8 @@ class GenerateConfig(Frozen):
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Length of each song in seconds."""
     temperature: float | str = 1.0
-    """Sampling temperature: 1 draws from the model's distribution, 0 takes the most likely sample. Or a schedule
-    over the song, with straight lines between its points: '0:1.0, 30s:0.9, 2min:1.05'."""
+    """Sampling temperature: 1 draws from the model's distribution, 0 takes the most likely sample; or a schedule over
+    the song with straight lines between its points: '0:1.0, 30s:0.9, 2min:1.05'."""
     top_k: Annotated[int, Field(ge=1, le=Q_LEVELS_MAX)] | None = None
     """Draw among the k most likely levels only; null is all of them."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
