@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,7 @@ from samplernn.folding import fold
 from samplernn.generate.backend import Codes
 from samplernn.generate.backends import Serving, choose_backend
 from samplernn.generate.engine import Engine
-from samplernn.generate.song import Made, Song
+from samplernn.generate.song import Caught, Made, Song
 from samplernn.measures import measure
 from samplernn.quantize import encode
 from samplernn.schedule import parse_schedule
@@ -127,10 +127,8 @@ class SongActor:
             "sample_rate": rate,
             "samples": len(made.pcm),
             "measures": measure(made.pcm.astype(np.float32) / np.float32(32768)),
-            "traps": [
-                {"kind": caught.trap.kind, "seconds": caught.trap.start / rate, "take": caught.take}
-                for caught in made.traps
-            ],
+            "traps": _told((caught for caught in made.traps if caught.take == made.take), rate),
+            "restarted_for": _told((caught for caught in made.traps if caught.take < made.take), rate),
             "trained": {"seconds": self._checkpoint.seconds, "bits": self._checkpoint.bits},
             "made_on": self._made_on,
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
@@ -143,3 +141,7 @@ class SongActor:
         audio = encode_flac(made.pcm, rate, tags)
         folder = self._workspace.song(self._batch, song.id)
         commit.write_commit(folder, {AUDIO: audio, SIDECAR: commit.to_json(body)})
+
+
+def _told(traps: Iterable[Caught], rate: int) -> list[dict[str, Any]]:
+    return [{"kind": caught.trap.kind, "seconds": caught.trap.start / rate} for caught in traps]
