@@ -139,11 +139,11 @@ def generation() -> Finding:
 
         from samplernn.generate.backends import serving
     except (ImportError, OSError) as error:
-        return Finding("songs", f"PyTorch can't be loaded: {error}", "bad", REINSTALL)
+        return Finding("generation", f"PyTorch can't be loaded: {error}", "bad", REINSTALL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an old driver warns; the GPU's row says it
         served = serving(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return Finding("songs", served.said, "warn" if served.fix else "ok", served.fix)
+    return Finding("generation", served.said, "warn" if served.fix else "ok", served.fix)
 
 
 def disk(workspace: Workspace) -> Iterator[Finding]:

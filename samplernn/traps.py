@@ -95,7 +95,7 @@ class TrapWatch:
         now = {
             "loop": moves and whole and repetition(self._recent)[0] > LOOP,
             "silence": silent,
-            "noise": moves and spectral_flatness(second) > NOISE,
+            "noise": moves and _may_be_noise(second) and spectral_flatness(second) > NOISE,
             "dc": abs(mean) > DC or not (moves or silent),
         }
         self._held = np.array([self._held[i] + 1 if now[kind] else 0 for i, kind in enumerate(KINDS)])
@@ -105,3 +105,13 @@ class TrapWatch:
             for kind, held in zip(KINDS, self._held, strict=True)
             if held == _NEEDED.get(kind, HOLD)
         ]
+
+
+def _may_be_noise(second: npt.NDArray[np.float32]) -> bool:
+    """Whether the spectrum can be flat at all: with a correlation r of neighbours its flatness is at most 1 - r^2.
+
+    (The flattest such spectrum is the first-order autoregression's, by Burg's maximum entropy.) Most music fails this
+    and needs no spectrum.
+    """
+    x = second - np.float32(second.mean())
+    return abs(float(x[1:] @ x[:-1])) < 0.6 * float(x @ x)

@@ -30,7 +30,17 @@ def executable(folder: Path, name: str, body: str) -> None:
 
 def test_examine_on_this_machine_finds_what_is_installed(tmp_path: Path) -> None:
     found = by_name(examine(Workspace.open(str(tmp_path))))
-    for name in ("CPU", "RAM", "workspace", "disk", "shared memory", "open files", "Python", "W&B", "songs"):
+    for name in (
+        "CPU",
+        "RAM",
+        "workspace",
+        "disk",
+        "shared memory",
+        "open files",
+        "Python",
+        "W&B",
+        "generation",
+    ):
         assert found[name].value
     for name in ("torch", "ray", "pyarrow", "soundfile", "workspace"):
         assert found[name].state == "ok"
@@ -102,7 +112,7 @@ def test_gpu_with_a_cpu_build_of_torch_is_bad(tmp_path: Path, monkeypatch: pytes
     assert "make setup" in finding.remedy
 
 
-def test_songs_row_names_the_backend_and_why_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generation_row_names_the_backend_and_why_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     backends = importlib.import_module("samplernn.generate.backends")
     monkeypatch.setattr(backends, "why_no_native", lambda: "")
     assert doctor.generation().state == "ok"
