@@ -127,12 +127,18 @@ class SweepFile(SweepConfig):
 
 
 class GenerateRun(Frozen):
-    """How songs are made: nothing here changes a sample."""
+    """How songs are made. What changes their samples is pinned when a batch begins: backend, precision, slots."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
     """Workers, each with a model of its own; null is one a GPU, or one a CPU core."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Times that a song whose worker died is tried again."""
+    backend: Literal["auto", "native", "torch", "cuda"] = "auto"
+    """auto is CUDA's on a GPU, else the native kernel, else portable PyTorch."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """Of the model's weights; int8 is the native kernel's."""
+    slots: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Songs that a worker makes side by side; null is 32 for native, 8 for torch, 128 for cuda."""
 
 
 class GenerateJob(Frozen):

@@ -1,4 +1,4 @@
-"""What can be measured of audio without ears: level, loudness, DC, silence, clipping, spectrum and its change."""
+"""What can be measured of audio without ears: level, loudness, DC, silence, clipping, spectrum, repetition."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ Audio = npt.NDArray[np.float32]
 FRAME = 1024
 SILENCE_DBFS = -60.0
 CLIPPED = 0.999
+REPETITION_SECONDS = 4
+"""Audio in which `repetition` looks for one; it finds periods up to half of it."""
+REPETITION_RATE = 4_000
+"""Hz, about: `repetition` looks below half of it."""
 LOUDNESS_SECONDS = 0.4
 """BS.1770 measures loudness over blocks of this length."""
 BANDS, LOWEST_HZ = 24, 60.0
@@ -56,6 +60,37 @@ def silence(audio: Audio) -> float:
     """Share of frames of 1,024 samples below -60 dBFS, in [0, 1]."""
     silent = [_levels(frames) < 10 ** (SILENCE_DBFS / 20) for frames in _frames(audio)]
     return float(np.mean(np.concatenate(silent))) if silent else 1.0
+
+
+def decimate(audio: Audio, sample_rate: int) -> Audio:
+    """Audio at about REPETITION_RATE, each sample the mean of the `sample_rate // REPETITION_RATE` it stands for."""
+    factor = max(1, sample_rate // REPETITION_RATE)
+    whole = audio[: len(audio) // factor * factor]
+    coarse: Audio = whole.reshape(-1, factor).mean(axis=1, dtype=np.float32)
+    return coarse
+
+
+def repetition(audio: Audio) -> tuple[float, int]:
+    """How much the second half of audio [samples] repeats what came before it, and after how many samples.
+
+    The largest normalised cross-correlation, in [0, 1], of the second half with the audio `period` samples earlier,
+    beyond the first lag at which it falls below 1/2: a smooth signal resembles itself at every short lag. A loop and a
+    steady tone measure 1, four excerpts of metal up to 0.87, noise almost 0. The search is one FFT.
+    """
+    x = audio.astype(np.float32) - np.float32(np.mean(audio, dtype=np.float64))
+    half = len(x) // 2
+    late, size = x[half:], 1 << (len(x) - 1).bit_length()
+    # Places 0 .. half of the correlation don't wrap around as long as the whole signal fits.
+    products = np.fft.irfft(np.fft.rfft(x, size) * np.conj(np.fft.rfft(late, size)), size)[half::-1]
+    energy = np.concatenate(([0.0], np.cumsum(np.square(x, dtype=np.float64))))
+    starts = half - np.arange(half + 1)
+    energies = energy[starts + len(late)] - energy[starts]
+    alike = products / np.sqrt(np.maximum(energies * energies[0], 1e-12))
+    far = np.flatnonzero(alike < 0.5)
+    if not len(far):
+        return 0.0, 0
+    period = int(far[0] + np.argmax(alike[far[0] :]))
+    return float(np.clip(alike[period], 0, 1)), period
 
 
 def loudness(audio: Audio, sample_rate: int) -> float | None:

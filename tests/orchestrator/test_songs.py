@@ -25,6 +25,7 @@ from samplernn.config import GenerateConfig
 from samplernn.errors import BadInput
 from samplernn.train import train
 from tests.made import tiny_experiment, write_dataset
+from tests.sounds import write_sound
 
 pytestmark = pytest.mark.cluster
 SECONDS = 1.5
@@ -78,7 +79,7 @@ def test_killed_actor_loses_no_song_and_changes_no_sample(workspace, ray_local):
             os.kill(killed[0], signal.SIGKILL)
 
     pool = SongPool(
-        workspace, "hunted", checkpoint, size=2, gpus=0, retries=3, agree=lambda engine: None, progress=shoot,
+        workspace, "hunted", checkpoint, GenerateRun(), size=2, gpus=0, agree=lambda ready: None, progress=shoot,
         tick=lambda: None,
     )  # fmt: skip
     pool.run(songs)
@@ -112,3 +113,49 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
             GenerateRun(),
             console(),
         )
+
+
+def test_the_first_worker_names_the_engine_and_another_one_is_refused(workspace, ray_local, capsys):
+    wanted = job("pinned", songs=2)
+    assert generate(workspace, wanted, GenerateRun(actors=1, backend="torch"), console()) == {}
+    assert "engine: portable PyTorch on cpu, fp32" in capsys.readouterr().out
+    workspace.song("pinned", "0001").delete("manifest.json")
+    with pytest.raises(BadInput, match=r"was begun with engine torch.*run\.precision"):
+        generate(workspace, wanted, GenerateRun(actors=1, backend="torch", precision="bf16"), console())
+    with pytest.raises(BadInput, match="int8 weights are the native kernel's"):
+        generate(workspace, job("eight", songs=1), GenerateRun(backend="torch", precision="int8"), console())
+
+
+def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, tmp_path):
+    riff = write_sound(tmp_path / "riff.wav", seconds=2, rate=22_050)
+    wanted = job(
+        "riffs", songs=2, prompt={"path": str(riff), "offset": 0.5, "length": 0.75},
+        temperature="0:1.0, 1s:0.5", top_k=20, h0="random", on_trap="restart",
+    )  # fmt: skip
+    assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
+    before = songs_of(workspace, "riffs")
+    first, second = (pcm(data) for data in before.values())
+    prompted = round(0.75 * 16_000)
+    assert (first[:prompted] == second[:prompted]).all()
+    assert first[:prompted].std() > 1000
+    assert (first[prompted:] != second[prompted:]).any()
+    body = json.loads(commit.read_file(workspace.song("riffs", "0000"), "song.json"))
+    assert body["recipe"]["temperature"] == "0:1.0, 1s:0.5"
+    assert len(body["recipe"]["prompt"]["sha256"]) == 64
+    assert (body["recipe"]["restarts"], body["traps"]) == (0, [])
+    riff.unlink()
+    workspace.song("riffs", "0001").delete("manifest.json")
+    assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
+    assert songs_of(workspace, "riffs") == before
+
+
+def test_prompt_that_can_not_be_leaves_nothing_behind(workspace, tmp_path):
+    riff = write_sound(tmp_path / "riff.wav", seconds=2)
+    for prompt, said in [
+        ({"path": str(riff), "length": 0.0005}, "8 samples, less than the model's frame of 16"),
+        ({"path": str(riff), "offset": 1.5, "length": 1}, "lasts 2.00 s"),
+        ({"path": str(tmp_path / "no.wav"), "length": 1}, "can't be read"),
+    ]:
+        with pytest.raises(BadInput, match=said):
+            generate(workspace, job("refused", prompt=prompt), GenerateRun(), console())
+        assert not workspace.batch("refused").exists("config.json")
