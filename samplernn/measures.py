@@ -20,7 +20,6 @@ LOUDNESS_SECONDS = 0.4
 BANDS, LOWEST_HZ = 24, 60.0
 _OVERSAMPLING = 8
 """A tone near half the sample rate peaks up to 0.17 dB above what is seen at 8 x; at 4 x it would be 0.69."""
-REPETITION_RATE = 4_000
 _SKIP_BINS = 2
 _BLOCK = 2**20
 
@@ -150,14 +149,6 @@ def centroid(audio: Audio, sample_rate: int) -> float:
         power += (np.abs(np.fft.rfft(frames * np.hanning(FRAME), axis=1)) ** 2).sum(axis=0)
     total = float(power.sum())
     return float(power @ np.fft.rfftfreq(FRAME, 1 / sample_rate)) / total if total else 0.0
-
-
-def decimate(audio: Audio, sample_rate: int) -> Audio:
-    """Audio at about REPETITION_RATE, each sample the mean of the `sample_rate // REPETITION_RATE` it stands for."""
-    factor = max(1, sample_rate // REPETITION_RATE)
-    whole = audio[: len(audio) // factor * factor]
-    coarse: Audio = whole.reshape(-1, factor).mean(axis=1, dtype=np.float32)
-    return coarse
 
 
 def measure(audio: Audio) -> dict[str, float]:
