@@ -195,7 +195,7 @@ class Engine:
             self._begin(slot, place)
             return None
         pcm = pcm[max(0, song.skipped - first) :]
-        if not len(pcm):
+        if not len(pcm) and place.at < total:
             return None
         start = max(0, first - song.skipped)
         save = partial(self._save, slot, place, self._blocks)

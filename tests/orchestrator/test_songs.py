@@ -16,13 +16,17 @@ from orchestrator.drift import check_same_config
 from orchestrator.generate import generate
 from orchestrator.journal import Journal
 from orchestrator.live import console
+from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
-from orchestrator.songs import choose_checkpoint, is_made, plan_songs
+from orchestrator.songs import Checkpoint, choose_checkpoint, is_made, plan_songs
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
+from samplernn.attempts import step_name
+from samplernn.checkpoint import About, save_model
 from samplernn.chunks import Dataset
 from samplernn.config import GenerateConfig
 from samplernn.errors import BadInput
+from samplernn.model import SampleRNN
 from samplernn.train import train
 from tests.made import tiny_experiment, write_dataset
 from tests.sounds import write_sound
@@ -159,3 +163,29 @@ def test_prompt_that_can_not_be_leaves_nothing_behind(workspace, tmp_path):
         with pytest.raises(BadInput, match=said):
             generate(workspace, job("refused", prompt=prompt), GenerateRun(), console())
         assert not workspace.batch("refused").exists("config.json")
+
+
+def test_song_begun_anew_says_so_in_its_recipe_and_names_its_traps(tmp_path, ray_local):
+    """A model that says one loud level and nothing else, at 1 kHz: every take is DC."""
+    workspace = Workspace.open(str(tmp_path))
+    experiment = tiny_experiment()
+    model = SampleRNN.seeded(experiment.model, 0)
+    with torch.no_grad():
+        out = model.sample_tier.out
+        out.v.mul_(0.0).add_(1e-3)
+        out.offset.copy_(-50.0 * (torch.arange(32) != 28))
+    trial = workspace.trial("stuck", "0000")
+    save_model(trial, 1, model, About(experiment, "toy", "0" * 64, 1_000, 7, 1.0, 5.0))
+    checkpoint = Checkpoint("stuck", "0000", 7, trial.at("model", step_name(7, 1)), 5.0, 1.0)
+    wanted = GenerateConfig(songs=1, seconds=8, on_trap="restart", max_restarts=2)
+    songs = plan_songs(GenerateJob(name="stuck", sweep="stuck", generate=wanted), checkpoint)
+    threads = torch.get_num_threads()
+    actor = SongActor(workspace, "stuck", checkpoint, GenerateRun())
+    assert actor.ready().slots >= 1
+    torch.set_num_threads(threads)
+    assert [said.finished for said in actor.make(songs) if said.finished] == ["0000"]
+    body = json.loads(commit.read_file(workspace.song("stuck", "0000"), "song.json"))
+    assert body["recipe"]["restarts"] == 2
+    assert body["samples"] == 8_000
+    assert {trap["kind"] for trap in body["traps"]} == {"dc"}
+    assert [trap["kind"] for trap in body["restarted_for"]] == ["dc", "dc"]

@@ -110,6 +110,12 @@ def test_a_song_interrupted_at_any_block_goes_on_sample_by_sample(engine, folded
         assert all(np.array_equal(a.pcm, b.pcm) for a, b in zip(again, blocks[stop:], strict=True))
 
 
+def test_a_song_whose_state_is_its_end_has_nothing_left_but_the_end(engine, folded):
+    (last,) = [block.save() for block in engine(folded).generate([Song(2, 9, 500)]) if block.last]
+    (block,) = engine(folded).generate([Song(2, 9, 500, state=last)])
+    assert (block.start, len(block.pcm), block.last) == (500, 0, True)
+
+
 def test_a_state_of_another_engine_or_a_block_that_is_past_is_refused(engine, folded):
     stream = engine(folded).generate([Song(2, 9, 3000)])
     first = next(stream)
