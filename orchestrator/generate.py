@@ -12,6 +12,7 @@ from orchestrator.lease import hold
 from orchestrator.live import Clock, View, bar, span
 from orchestrator.on_ray.song_actor import Progress, Ready
 from orchestrator.on_ray.song_pool import SongPool
+from orchestrator.recipe import Recipe
 from orchestrator.songs import (
     PlannedSong,
     choose_sources,
@@ -28,16 +29,26 @@ from samplernn.storage import Storage
 ENGINE = "engine.json"
 
 
-def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: Console) -> dict[str, str]:
+def generate(
+    workspace: Workspace,
+    job: GenerateJob,
+    run: GenerateRun,
+    console: Console,
+    again: Recipe | None = None,
+) -> dict[str, str]:
     """Make the songs of a job; returns the songs that failed and why.
 
     Raises BadInput when a checkpoint does not exist, the batch's name is taken by another job or it was begun with an
-    engine whose samples would differ.
+    engine whose samples would differ. `again` is the song that the job makes again: its engine is the batch's.
     """
     folder = workspace.batch(job.name)
     sources = choose_sources(workspace, job)
+    if again is not None:
+        again.check(sources[0])
     with hold(folder):
         check_same_config(folder, CONFIG, job)
+        if again is not None:
+            folder.create(ENGINE, commit.record_bytes({"engine": again.engine}))
         pin_sources(folder, sources)
         songs = plan_songs(sources)
         missing = [song for song in songs if not is_made(workspace, job.name, song.id)]

@@ -147,7 +147,7 @@ def plan_songs(sources: list[Source]) -> list[PlannedSong]:
     songs = []
     for source in sources:
         section, checkpoint = source.section, source.checkpoint
-        wanted = section.generate.model_dump(mode="json", exclude={"songs", "temperature"})
+        wanted = section.generate.model_dump(mode="json", exclude={"songs", "first", "temperature"})
         if source.prompt is not None:
             wanted["prompt"]["sha256"] = source.prompt_sha256
         common = {
@@ -165,7 +165,7 @@ def plan_songs(sources: list[Source]) -> list[PlannedSong]:
                 PlannedSong(
                     f"{prefix}{index:04d}", checkpoint, {**common, "temperature": temperature, "index": index}
                 )
-                for index in range(section.generate.songs)
+                for index in range(section.generate.first, section.generate.first + section.generate.songs)
             ]
     return songs
 

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from orchestrator.asked import songs_asked
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.drift import check_same_config
 from orchestrator.generate import generate
@@ -18,6 +19,7 @@ from orchestrator.journal import Journal, read_journal
 from orchestrator.live import console
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
+from orchestrator.recipe import Recipe
 from orchestrator.songs import Checkpoint, Source, choose_sources, is_made, plan_songs
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
@@ -164,6 +166,11 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     workspace.song("riffs", "0001").delete("manifest.json")
     assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
     assert songs_of(workspace, "riffs") == before
+    recipe = workspace.song("riffs", "0001").local / "song.json"
+    asked = songs_asked(str(recipe), [])
+    assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
+    (again,) = songs_of(workspace, asked.name).values()
+    assert (pcm(again) == second).all()
 
 
 def test_prompt_that_can_not_be_leaves_nothing_behind(workspace, tmp_path):
@@ -268,3 +275,12 @@ def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
     made = sum(said.samples for said in again.make(songs))
     assert 0 < made < round(SECONDS * 16_000)
     assert songs_of(workspace, "torn") == songs_of(workspace, "whole")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{}", "not a song's"), ('{"recipe": {"sweep": "toy"}}', "lacks engine")]
+)
+def test_recipe_that_is_none_is_refused(tmp_path, text, said):
+    (tmp_path / "song.json").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        songs_asked(str(tmp_path / "song.json"), [])
