@@ -50,6 +50,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         cpu(),
         memory(),
         *gpus(),
+        generation(),
         *disk(workspace),
         temporary(),
         shared_memory(),
@@ -148,6 +149,20 @@ def fits(experiment: Experiment) -> Iterator[Finding]:
         else:
             remedy = advice(experiment, room, device.type)
             yield Finding(name, f"{value}; {room / GIB:.1f} GiB are there", "bad", remedy)
+
+
+def generation() -> Finding:
+    """What makes the songs here."""
+    try:
+        import torch
+
+        from samplernn.generate.backends import serving
+    except (ImportError, OSError) as error:
+        return Finding("generation", f"PyTorch can't be loaded: {error}", "bad", REINSTALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old driver warns; the GPU's row says it
+        served = serving(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return Finding("generation", served.said, "warn" if served.fix else "ok", served.fix)
 
 
 def disk(workspace: Workspace) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What can be measured of audio without ears: level, loudness, DC, silence, clipping, spectrum and its change."""
+"""What can be measured of audio without ears: level, loudness, DC, silence, clipping, spectrum, repetition."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ Audio = npt.NDArray[np.float32]
 FRAME = 1024
 SILENCE_DBFS = -60.0
 CLIPPED = 0.999
-LOUDNESS_SECONDS = 0.4
-"""BS.1770 measures loudness over blocks of this length."""
+REPETITION_SECONDS = 4
+"""Audio in which `repetition` looks for one; it finds periods up to half of it."""
+REPETITION_RATE = 4_000
+"""Hz, about: `repetition` looks below half of it."""
 BANDS, LOWEST_HZ = 24, 60.0
 _OVERSAMPLING = 8
 """A tone near half the sample rate peaks up to 0.17 dB above what is seen at 8 x; at 4 x it would be 0.69."""
@@ -57,15 +59,42 @@ def silence(audio: Audio) -> float:
     return float(np.mean(np.concatenate(silent))) if silent else 1.0
 
 
+def decimate(audio: Audio, sample_rate: int) -> Audio:
+    """Audio at about REPETITION_RATE, each sample the mean of the `sample_rate // REPETITION_RATE` it stands for."""
+    factor = max(1, sample_rate // REPETITION_RATE)
+    whole = audio[: len(audio) // factor * factor]
+    coarse: Audio = whole.reshape(-1, factor).mean(axis=1, dtype=np.float32)
+    return coarse
+
+
+def repetition(audio: Audio) -> tuple[float, int]:
+    """How much the second half of audio [samples] repeats what came before it, and after how many samples.
+
+    The largest normalised cross-correlation, in [0, 1], of the second half with the audio `period` samples earlier,
+    beyond the first lag at which it falls below 1/2: a smooth signal resembles itself at every short lag. A loop and a
+    steady tone measure 1, four excerpts of metal up to 0.87, noise almost 0. The search is one FFT.
+    """
+    x = audio.astype(np.float32) - np.float32(np.mean(audio, dtype=np.float64))
+    half = len(x) // 2
+    late, size = x[half:], 1 << (len(x) - 1).bit_length()
+    # Places 0 .. half of the correlation don't wrap around as long as the whole signal fits.
+    products = np.fft.irfft(np.fft.rfft(x, size) * np.conj(np.fft.rfft(late, size)), size)[half::-1]
+    energy = np.concatenate(([0.0], np.cumsum(np.square(x, dtype=np.float64))))
+    starts = half - np.arange(half + 1)
+    energies = energy[starts + len(late)] - energy[starts]
+    alike = products / np.sqrt(np.maximum(energies * energies[0], 1e-12))
+    far = np.flatnonzero(alike < 0.5)
+    if not len(far):
+        return 0.0, 0
+    period = int(far[0] + np.argmax(alike[far[0] :]))
+    return float(np.clip(alike[period], 0, 1)), period
+
+
 def loudness(audio: Audio, sample_rate: int) -> float | None:
     """Integrated loudness in LUFS (ITU-R BS.1770-4, gated) of mono audio; None below 0.4 s, or where all is silent."""
-    if audio.size < LOUDNESS_SECONDS * sample_rate:
-        return None
-    import pyloudnorm  # and with it scipy: a second that most processes can do without
+    from samplernn.loudness import LoudnessMeter
 
-    with np.errstate(divide="ignore"):
-        level = float(pyloudnorm.Meter(sample_rate).integrated_loudness(audio.astype(np.float64)))
-    return level if np.isfinite(level) else None
+    return LoudnessMeter(sample_rate).hear(audio).integrated
 
 
 def true_peaks(audio: Audio, sample_rate: int) -> Audio:

@@ -27,7 +27,7 @@ from samplernn.model import SampleRNN
 from samplernn.prefetch import Prefetch
 from samplernn.step import PRECISION, gradient_norm, learning_rate, optimiser, train_step
 from samplernn.storage import Storage
-from samplernn.windows import Batch, TrainingWindows
+from samplernn.windows import Batch, TrainingWindows, held_out_features
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def train(
     log = _MetricsLog(trial, attempt)
     yield Started(attempt, run.step)
     if resumed is not None and not has_clips(trial, resumed.step):
-        make_clips(trial, attempt, run.model, resumed)
+        make_clips(trial, attempt, run.model, resumed, held_out_features(dataset, experiment.model))
     windows = _windows(experiment, dataset)
     batches = Prefetch(lambda step: Batch.of(windows.at(step), experiment.model.context, device), run.step)
     try:
@@ -177,7 +177,7 @@ def _checkpoint(
     about = About(experiment, dataset.name, dataset.digest, dataset.sample_rate, run.step, run.seconds, valid)
     save_model(trial, attempt, run.model, about)
     save_state(trial, attempt, run)
-    make_clips(trial, attempt, run.model, about)
+    make_clips(trial, attempt, run.model, about, held_out_features(dataset, experiment.model))
     yield Saved(run.step, valid)
 
 

@@ -104,6 +104,15 @@ class ChunkBatch:
         return Window(self._codes[:, start : stop + self._context], mask, features, index == 0)
 
 
+def held_out_features(dataset: Dataset, model: ModelConfig) -> npt.NDArray[np.float32] | None:
+    """Features [frames, features] of the first validation audio, for clips to follow; None for a model without."""
+    if not model.features:
+        return None
+    track, start, stop = dataset.regions["valid"][0]
+    frames = max(1, (stop - start) // model.context)
+    return frame_means(dataset.tracks[track].features(model.features), start, frames, model.context)
+
+
 class TrainingWindows:
     """The training windows of one trial; `at(step)` is random access, fastest in order."""
 

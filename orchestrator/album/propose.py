@@ -107,7 +107,8 @@ def _hear(track: Track) -> Heard:
     elif measures["clipped"] > MOST_CLIPPED:
         fault = f"is clipped in {measures['clipped']:.1%} of its samples"
     elif track.about.get("traps"):
-        fault = f"falls into a trap ({', '.join(map(str, track.about['traps']))})"
+        fell = ", ".join(f"{trap['kind']} at {trap['seconds']:.0f} s" for trap in track.about["traps"])
+        fault = f"falls into a trap ({fell})"
     return Heard(track, variety(levels), levels.mean(axis=0), fault)
 
 

@@ -183,6 +183,13 @@ def test_proposed_tracklist_leaves_faults_and_twins_out_and_makes_an_album(works
         propose(workspace, config, 2, lambda at, of: None)
 
 
+def test_songs_in_a_trap_are_not_proposed(workspace: Workspace) -> None:
+    traps = [{"kind": "loop", "seconds": 12.0}, {"kind": "dc", "seconds": 60.0}]
+    write_batch(workspace, "stuck", sounds=[SONGS[1]], extra={"traps": traps})
+    with pytest.raises(BadInput, match=r"0000 falls into a trap \(loop at 12 s, dc at 60 s\)"):
+        propose(workspace, AlbumConfig(name="none", songs="stuck"), 2, lambda at, of: None)
+
+
 @pytest.mark.system
 def test_loudness_and_true_peak_by_ffmpegs_meter(workspace: Workspace) -> None:
     ffmpeg = shutil.which("ffmpeg") or pytest.skip("install the Debian package ffmpeg")

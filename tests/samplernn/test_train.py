@@ -59,7 +59,7 @@ def rows(trial):
             {"dropout": 0.3},
         ),
         ({"lr_schedule": "exponential", "lr_half_life": 5, "clip_by": "norm"}, {"random_h0": True}),
-        ({"precision": "bf16", "clips": 0}, {"features": ["onset"], "rnn_type": "GRU", "learn_h0": True}),
+        ({"precision": "bf16"}, {"features": ["onset"], "rnn_type": "GRU", "learn_h0": True}),
     ],
 )
 def test_every_setting_resumes_bit_equal(tmp_path, dataset, train, model):
