@@ -1,6 +1,6 @@
 """What is learned in the same time: bits per sample on held-out music after some minutes, ours beside the public peer.
 
-    python -m benchmarks.learning [--seconds 300] [--minutes 11.5] [--music FOLDER] [--quick] [--json FILE]
+    python benchmarks/learning.py [--seconds 300] [--minutes 11.5] [--music FOLDER] [--quick] [--json FILE]
 
 Three tiers (16/64, GRU, dim 256, one layer), mu-law 256, 16 kHz, batch 16, windows of 1,024 samples, Adam at 1e-3: both
 sides train on the same codes in the same order, one after the other, and are judged on the same held-out chunks.
@@ -13,13 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import music
 import numpy as np
 import torch
+from public_training import PublicTrainer
+from report import Report, machine
+from training import SETTINGS
 
-from benchmarks import music
-from benchmarks.public_training import PublicTrainer
-from benchmarks.report import Report, machine
-from benchmarks.training import SETTINGS
 from samplernn import commit
 from samplernn.audio import decode
 from samplernn.chunks import CARD, PCM, Dataset, pcm_to_arrow
