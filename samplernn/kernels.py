@@ -16,6 +16,12 @@ from torch import Tensor
 _SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
+def passes() -> str:
+    """What makes the passes on a CPU, for the record of a run: the instruction set they were built for, or torch."""
+    found = library()
+    return Path(found._name).name.split(".")[0].removeprefix("train_") if found else "torch"
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled passes, or None where they were not built."""

@@ -76,7 +76,7 @@ def train(
     torch.set_float32_matmul_precision(PRECISION[config.precision] if device.type == "cuda" else "highest")
     run = _fresh(experiment, device)
     resumed = resume(trial, run)
-    attempt = begin_attempt(trial, run.step, **about)
+    attempt = begin_attempt(trial, run.step, **{**about, "passes": kernels.passes()})
     log = _MetricsLog(trial, attempt)
     yield Started(attempt, run.step)
     if resumed is not None and not has_clips(trial, resumed.step):
