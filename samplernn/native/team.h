@@ -1,0 +1,114 @@
+// Threads that run the same function side by side and meet at barriers, thousands of times a second.
+#pragma once
+
+#include <immintrin.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace snn {
+
+// A sense-reversing barrier that spins, and after a while yields: a thread that waits for one that the system has put
+// aside must not keep it from coming back.
+class Barrier {
+  public:
+    explicit Barrier(int size) : size_(size) {}
+
+    void wait() {
+        if (size_ == 1) return;
+        const unsigned phase = phase_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+            arrived_.store(0, std::memory_order_relaxed);
+            phase_.store(phase + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
+            if (spins < KEEN) continue;
+            if (spins < PATIENT) {
+                _mm_pause();
+            } else {
+                std::this_thread::yield();
+            }
+        }
+    }
+
+  private:
+    static constexpr int KEEN = 200, PATIENT = 2000;
+    const int size_;
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<unsigned> phase_{0};
+};
+
+// The caller is member 0; the others sleep between two runs.
+class Team {
+  public:
+    explicit Team(int size) : barrier(size), size_(size) {
+        for (int member = 1; member < size; ++member) threads_.emplace_back([this, member] { serve(member); });
+    }
+    ~Team() {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            closing_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& thread : threads_) thread.join();
+    }
+    Team(const Team&) = delete;
+    Team& operator=(const Team&) = delete;
+
+    int size() const { return size_; }
+
+    // Run work(member) on all members; returns when all are done. The work must not throw.
+    void run(const std::function<void(int)>& work) {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            work_ = &work;
+            ++runs_;
+        }
+        wake_.notify_all();
+        work(0);
+        barrier.wait();
+    }
+
+    Barrier barrier;
+
+  private:
+    void serve(int member) {
+        for (unsigned seen = 0;;) {
+            const std::function<void(int)>* work;
+            {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return closing_ || runs_ != seen; });
+                if (closing_) return;
+                seen = runs_;
+                work = work_;
+            }
+            (*work)(member);
+            barrier.wait();
+        }
+    }
+
+    const int size_;
+    std::vector<std::thread> threads_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    const std::function<void(int)>* work_ = nullptr;
+    unsigned runs_ = 0;
+    bool closing_ = false;
+};
+
+struct Range {
+    int begin, end;
+};
+
+// Member's share of `count` things, equal to within one.
+inline Range share(int count, int member, int members) {
+    return {static_cast<int>(int64_t{count} * member / members),
+            static_cast<int>(int64_t{count} * (member + 1) / members)};
+}
+
+}  // namespace snn
