@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy.typing as npt
 
 FOLDER = Path(__file__).parent.parent / "native"
-INSTRUCTION_SETS = ("avx512", "avx2")
+INSTRUCTION_SETS = ("amx", "avx512", "avx2")
 """Best first."""
 VERSION = 1
 """What snn_version() must say."""
@@ -60,7 +60,7 @@ class Library:
     """One build of the kernel, loaded."""
 
     isa: str
-    """avx2 or avx512."""
+    """amx, avx512 or avx2."""
     c: ctypes.CDLL
 
 

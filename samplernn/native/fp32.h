@@ -10,6 +10,8 @@ struct Fp32 {
     static constexpr int TOGETHER = 1;    // consecutive k that lie side by side in a panel
     static constexpr int DEPTH = 128;     // of a panel's block that stays in L1 while all rows pass
     static constexpr bool SCALED = false;  // whether a panel's weights carry scales
+    static constexpr int GROUP = 48;      // rows whose sums stay in L1, and whose inputs in L2
+    static constexpr int ALIGN = 16;      // what a vector's width is padded to
 
     struct Inputs {
         const float* data = nullptr;
@@ -23,11 +25,18 @@ struct Fp32 {
         for (int i = 0; i < count; ++i) to[i] = from[i];
     }
 
+    using Entry = float;
+    static void store_entries(const float* from, const float*, float* to) { std::memcpy(to, from, LANES * 4); }
+    static F16 add_entries(const float* row, const float*, F16 sum) { return sum + load(row); }
+
 #ifdef __AVX512F__
     static constexpr int ROWS = 6;  // 24 accumulators, 4 weights, 1 input
 
     template <int M>
-    static SNN_TILE void tile(float* sums, const float* x, int stride, const float* w, int depth, const char* ahead) {
+    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth, const float*,
+                              const char* ahead) {
+        const float* x = in.data + int64_t{row} * in.stride + from;
+        const int stride = in.stride;
         __m512 c[M][4];
         SNN_UNROLL for (int m = 0; m < M; ++m) {
             SNN_UNROLL for (int j = 0; j < 4; ++j) c[m][j] = _mm512_loadu_ps(sums + m * PANEL + j * 16);
@@ -52,7 +61,10 @@ struct Fp32 {
     static constexpr int ROWS = 6;  // 12 accumulators, 2 weights, 1 input
 
     template <int M>
-    static SNN_TILE void tile(float* sums, const float* x, int stride, const float* w, int depth, const char* ahead) {
+    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth, const float*,
+                              const char* ahead) {
+        const float* x = in.data + int64_t{row} * in.stride + from;
+        const int stride = in.stride;
         constexpr int WIDE = M == 1 ? 8 : 2;  // registers of outputs: one row alone needs 8 chains to hide latency
         for (int first = 0; first < PANEL; first += WIDE * 8) {
             __m256 c[M][WIDE];
@@ -76,10 +88,8 @@ struct Fp32 {
     }
 #endif
 
-    template <int M>
-    static void add(float* sums, const Inputs& in, int row, int from, const float* w, int depth, const float*,
-                    const char* ahead) {
-        tile<M>(sums, in.data + int64_t{row} * in.stride + from, in.stride, w, depth, ahead);
+    static void add(float* sums, const Inputs& in, Range rows, int from, const float* w, int depth, const float* scale) {
+        add_in_tiles<Fp32>(sums, in, rows, from, w, depth, scale);
     }
 };
 

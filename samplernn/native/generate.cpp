@@ -40,6 +40,9 @@ SNN_EXPORT int snn_version() { return 1; }
 // Whether this machine has the instructions this library was compiled for. Itself compiled for any x86-64.
 SNN_EXPORT __attribute__((target("no-avx"))) int snn_runs_here() {
     __builtin_cpu_init();
+#ifdef __AMX_TILE__
+    if (!__builtin_cpu_supports("amx-int8") || !__builtin_cpu_supports("amx-bf16") || !snn::may_use_tiles()) return 0;
+#endif
 #ifdef __AVX512F__
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -18,7 +18,7 @@ class Generator {
 
   public:
     explicit Generator(const SnnModel& about)
-        : model_(about), team_(about.threads), hidden_(size_t(about.slots) * model_.wide),
+        : model_(about), team_(about.threads), first_(size_t(about.slots) * model_.wide), hidden_(size_t(about.slots) * model_.wide),
           logits_width_(Draw(about.q_levels).width()), logits_(size_t(about.slots) * logits_width_) {
         for (const Tier<P>& tier : model_.tiers) values_.emplace_back(model_, tier, about.slots);
         for (int i = 0; i < about.threads; ++i) members_.push_back(std::make_unique<Mine>(model_, about.slots));
@@ -33,6 +33,7 @@ class Generator {
     void walk(const SnnBlock& block, int member) {
         const unsigned rounding = _mm_getcsr();
         _mm_setcsr(rounding | 0x8040);  // denormals are zero: a hundred times faster, and alike on all machines
+        const Tiles tiles;
         Mine& me = *members_[member];
         const Range mine = share(block.rows, member, team_.size());
         for (int row = mine.begin; row < mine.end; ++row) take_up(block, row);
@@ -42,13 +43,13 @@ class Generator {
         }
         team_.barrier.wait();
         pack_states(me, block.rows);
-        const bool apart = block.rows >= APART * team_.size() || team_.size() == 1;
+        const bool songs_apart = apart(block.rows);
         for (int t = 0; t < block.samples; t += model_.frame) {
             for (int tier = int(model_.tiers.size()) - 1; tier >= 0; --tier) {
                 if (t % model_.tiers[tier].frame_size == 0) step(block, member, me, tier, t);
             }
             for (int i = 0; i < model_.frame; ++i) {
-                if (apart) {
+                if (songs_apart) {
                     draw_songs(block, me, t + i, mine);
                 } else {
                     draw_together(block, member, me, t + i);
@@ -115,9 +116,8 @@ class Generator {
         TierValues<P>& v = values_[index];
         auto& in = me.tiers[index];
         const Range rows = {0, block.rows};
-        const bool top = index + 1 == int(model_.tiers.size());
-        read_frame(block, tier, in, t, top);
-        if (top) {
+        read_frame(block, tier, in, t);
+        if (tier.top) {
             in.x.pack(in.frame_values.get(), in.frame_width, rows);
         } else {
             in.frame.pack(in.frame_values.get(), in.frame_width, rows);
@@ -149,7 +149,7 @@ class Generator {
         if (member == 0) v.now = next;  // read again only after the next barrier
     }
 
-    void read_frame(const SnnBlock& block, const Tier<P>& tier, typename Mine::TierInputs& in, int t, bool top) {
+    void read_frame(const SnnBlock& block, const Tier<P>& tier, typename Mine::TierInputs& in, int t) {
         const float half = static_cast<float>(model_.levels) / 2.0f;
         for (int row = 0; row < block.rows; ++row) {
             const int16_t* codes = past(block, row) + model_.context + t - tier.frame_size;
@@ -157,7 +157,7 @@ class Generator {
             for (int i = 0; i < tier.frame_size; ++i) {
                 x[i] = (static_cast<float>(__atomic_load_n(codes + i, __ATOMIC_RELAXED)) / half - 1.0f) * 2.0f;
             }
-            if (!top || model_.features == 0) continue;
+            if (!tier.top || model_.features == 0) continue;
             const int64_t frames = block.samples / model_.context, frame = t / model_.context;
             const float* from = block.features + (block.slots[row] * frames + frame) * model_.features;
             std::memcpy(x + tier.frame_size, from, model_.features * sizeof(float));
@@ -249,55 +249,55 @@ class Generator {
 
     // ---- sample tier
 
-    // Each thread its own songs, from the table to the draw.
+    // Each thread its own songs, from the table to the draw: no barrier.
     void draw_songs(const SnnBlock& block, Mine& me, int t, Range rows) {
-        first_layer(block, me, t, rows);
+        first_layer(block, me, t, rows, me.hidden_values.get());
+        me.first.pack(me.hidden_values.get(), model_.wide, rows);
         hidden_layer(me, {0, model_.hidden.panels()}, rows);
         last_layer(me, {0, model_.logits.panels()}, rows);
         for (int row = rows.begin; row < rows.end; ++row) draw(block, me, t, row, true);
     }
 
-    // All threads the same songs; each its own outputs.
+    // All threads the same songs, each its own outputs. The table and the draw of few songs are done by every thread,
+    // which is cheaper than waiting; of more, each does its own.
     void draw_together(const SnnBlock& block, int member, Mine& me, int t) {
         const Range rows = {0, block.rows};
-        first_layer(block, me, t, rows);
+        const bool few = block.rows <= FEW;
+        const Range mine = few ? rows : share(block.rows, member, team_.size());
+        float* values = few ? me.hidden_values.get() : first_.get();
+        first_layer(block, me, t, mine, values);
+        if (!few) team_.barrier.wait();
+        me.first.pack(values, model_.wide, rows);
         hidden_layer(me, panels(model_.hidden, member), rows);
         team_.barrier.wait();
         last_layer(me, panels(model_.logits, member), rows);
         team_.barrier.wait();
-        for (int row = 0; row < block.rows; ++row) draw(block, me, t, row, member == 0);
+        for (int row = mine.begin; row < mine.end; ++row) draw(block, me, t, row, !few || member == 0);
+        if (!few) team_.barrier.wait();
+    }
+
+    // Whether each thread has songs enough of its own: where the sample tier's weights stay in its cache a few will do;
+    // where not, only many are worth reading all weights for.
+    bool apart(int rows) const {
+        const int64_t bytes = int64_t{model_.wide} * (model_.wide + logits_width_) * sizeof(typename P::Weight);
+        return team_.size() == 1 || rows >= team_.size() * (bytes <= CACHED ? 4 : 32);
     }
 
     // relu(conditioning + one table row for each sample of the frame before this one)
-    void first_layer(const SnnBlock& block, Mine& me, int t, Range rows) {
-        const int frame = model_.frame, wide = model_.wide;
-        const float* row_of[MAX_FRAME];
+    void first_layer(const SnnBlock& block, Mine& me, int t, Range rows, float* to) {
+        const Table<P>& table = *model_.table;
+        const int frame = model_.frame;
         for (int row = rows.begin; row < rows.end; ++row) {
             const int16_t* codes = past(block, row) + model_.context + t - frame;
-            const float* above = &values_[0].above[size_t(row) * values_[0].above_width + t % frame * wide];
-            float* to = &me.hidden_values[size_t(row) * wide];
-            for (int first = 0; first < frame; first += MAX_FRAME) {
-                const int count = std::min(MAX_FRAME, frame - first);
-                for (int i = 0; i < count; ++i) {
-                    const int code = __atomic_load_n(codes + first + i, __ATOMIC_RELAXED);
-                    row_of[i] = &model_.table[size_t((first + i) * model_.levels + code) * wide];
-                }
-                add_rows(first == 0 ? above : to, row_of, count, first + count == frame, to);
+            for (int i = 0; i < frame; ++i) {
+                me.table_rows[size_t(row) * frame + i] = table.row(i, __atomic_load_n(codes + i, __ATOMIC_RELAXED));
             }
         }
-        me.first.pack(me.hidden_values.get(), wide, rows);
-    }
-
-    void add_rows(const float* start, const float* const* rows, int count, bool relu, float* to) const {
-        for (int at = 0; at < model_.wide; at += PANEL) {
-            F16 a = load(start + at), b = load(start + at + 16), c = load(start + at + 32), d = load(start + at + 48);
-            for (int i = 0; i < count; ++i) {
-                const float* row = rows[i] + at;
-                a = a + load(row), b = b + load(row + 16), c = c + load(row + 32), d = d + load(row + 48);
-            }
-            const F16 floor = all(relu ? 0.0f : -INFINITY);
-            store(to + at, max(a, floor)), store(to + at + 16, max(b, floor));
-            store(to + at + 32, max(c, floor)), store(to + at + 48, max(d, floor));
+        for (int row = rows.begin; row < rows.end; ++row) {
+            const auto* mine = &me.table_rows[size_t(row) * frame];
+            if (row + 1 < rows.end) table.fetch(mine + frame);
+            const float* above = &values_[0].above[size_t(row) * values_[0].above_width + t % frame * model_.wide];
+            table.sum(mine, above, to + size_t(row) * model_.wide);
         }
     }
 
@@ -331,12 +331,13 @@ class Generator {
         __atomic_store_n(past(block, row) + model_.context + t, static_cast<int16_t>(code), __ATOMIC_RELAXED);
     }
 
-    static constexpr int APART = 4;       // songs a thread from which it takes its own
-    static constexpr int MAX_FRAME = 64;  // table rows that are added in one go
+    static constexpr int FEW = 2;                      // songs
+    static constexpr int64_t CACHED = int64_t{1} << 20;  // bytes of weights that stay in a core's cache
 
     const Model<P> model_;
     Team team_;
     std::vector<TierValues<P>> values_;
+    Array<float> first_;   // after the first ReLU, where threads share it [rows][wide]
     Array<float> hidden_;  // after the second ReLU [rows][wide]
     const int logits_width_;
     Array<float> logits_;  // [rows][logits_width], in Draw's order

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <vector>
 
+#include "amx.h"
 #include "panel.h"
 
 namespace snn {
@@ -50,28 +51,28 @@ class Matrix {
 
     int panels() const { return panels_; }
 
-    // For each panel and row: done(panel, row, sums[64]). `parts` has one Inputs a source; `sums` holds GROUP x 64.
+    // For each panel and row: done(panel, row, sums[64]). `parts` has one Inputs a source; `sums` holds SUMS floats.
     template <class Done>
     void product(const std::vector<const typename P::Inputs*>& parts, Range panels, Range rows, float* sums,
                  Done done) const {
-        for (int panel = panels.begin; panel < panels.end; ++panel) {
-            for (int first = rows.begin; first < rows.end; first += GROUP) {
-                const int count = std::min(GROUP, rows.end - first);
-                for (int i = 0; i < count; ++i) std::memcpy(sums + i * PANEL, &bias_[panel * PANEL], PANEL * 4);
+        for (int first = rows.begin; first < rows.end; first += P::GROUP) {
+            const Range group = {first, std::min(first + P::GROUP, rows.end)};
+            for (int panel = panels.begin; panel < panels.end; ++panel) {
+                for (int i = 0; i < group.end - first; ++i) std::memcpy(sums + i * PANEL, &bias_[panel * PANEL], PANEL * 4);
                 const typename P::Weight* w = weights_.get() + panel * panel_size_;
                 for (size_t part = 0; part < depth_.size(); ++part) {
                     for (int from = 0; from < depth_[part]; from += P::DEPTH) {
                         const int depth = std::min(P::DEPTH, depth_[part] - from);
-                        add(sums, *parts[part], {first, first + count}, from, w, depth, scale(panel, part));
+                        P::add(sums, *parts[part], group, from, w, depth, scale(panel, part));
                         w += int64_t{depth} * PANEL;
                     }
                 }
-                for (int i = 0; i < count; ++i) done(panel, first + i, sums + i * PANEL);
+                for (int row = first; row < group.end; ++row) done(panel, row, sums + (row - first) * PANEL);
             }
         }
     }
 
-    static constexpr int GROUP = 48;  // rows whose sums stay in L1
+    static constexpr int SUMS = (P::GROUP + SPARE_ROWS) * PANEL;
 
   private:
     float* scale(int panel, size_t part) const {
@@ -95,28 +96,6 @@ class Matrix {
                 }
                 P::store_weights(together, T, most / 127.0f, to + int64_t{k} * PANEL + lane * T);
             }
-        }
-    }
-
-    // The rows in tiles of nearly the same size, at most P::ROWS each.
-    static void add(float* sums, const typename P::Inputs& in, Range rows, int from, const typename P::Weight* w,
-                    int depth, const float* scale) {
-        const int count = rows.end - rows.begin;
-        const int tiles = (count + P::ROWS - 1) / P::ROWS;
-        const char* ahead = reinterpret_cast<const char*>(w + int64_t{depth} * PANEL);
-        for (int tile = 0; tile < tiles; ++tile) {
-            const Range mine = share(count, tile, tiles);
-            const int row = rows.begin + mine.begin;
-            float* to = sums + mine.begin * PANEL;
-            switch (mine.end - mine.begin) {
-                case 1: P::template add<1>(to, in, row, from, w, depth, scale, ahead); break;
-                case 2: P::template add<2>(to, in, row, from, w, depth, scale, ahead); break;
-                case 3: P::template add<3>(to, in, row, from, w, depth, scale, ahead); break;
-                case 4: P::template add<4>(to, in, row, from, w, depth, scale, ahead); break;
-                case 5: P::template add<5>(to, in, row, from, w, depth, scale, ahead); break;
-                case 6: P::template add<6>(to, in, row, from, w, depth, scale, ahead); break;
-            }
-            ahead += int64_t{depth} * 64 / P::TOGETHER;
         }
     }
 

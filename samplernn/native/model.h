@@ -7,6 +7,7 @@
 #include "description.h"
 #include "draw.h"
 #include "matrix.h"
+#include "table.h"
 
 namespace snn {
 
@@ -42,6 +43,7 @@ struct Layer {
 template <class P>
 struct Tier {
     int frame_size, ratio, width;  // width: of x, padded
+    bool top;
     Matrix<P> expand;
     std::vector<Layer<P>> layers;
     Matrix<P> out;  // skip connections: the sum over all layers' h
@@ -68,7 +70,7 @@ class Model {
     int parts() const { return rnn == SNN_LSTM ? 2 : 1; }
 
     std::vector<Tier<P>> tiers;
-    Array<float> table;  // [frame * levels][wide]
+    std::unique_ptr<Table<P>> table;
     Matrix<P> hidden, logits;
 
   private:
@@ -76,14 +78,14 @@ class Model {
 
     Tier<P> read_tier(int frame_size, int below, bool top) {
         Tier<P> tier;
-        tier.frame_size = frame_size;
+        tier.frame_size = frame_size, tier.top = top;
         tier.ratio = frame_size / below;
         const int n_in = top ? frame_size + features : dim;
-        tier.width = top ? padded(n_in, LANES) : wide;
+        tier.width = top ? padded(n_in, P::ALIGN) : wide;
         const std::vector<int> plain = group_columns(1, dim, wide);
         const float* expand = take();
         const float* expand_bias = take();
-        if (!top) tier.expand = Matrix<P>({{expand, frame_size, dim, padded(frame_size, LANES)}}, plain, expand_bias);
+        if (!top) tier.expand = Matrix<P>({{expand, frame_size, dim, padded(frame_size, P::ALIGN)}}, plain, expand_bias);
         std::vector<Source> outputs;
         for (int layer = 0; layer < n_rnn; ++layer) {
             tier.layers.push_back(read_layer(layer, n_in, tier.width));
@@ -119,11 +121,7 @@ class Model {
     }
 
     void read_sample_tier() {
-        const float* rows = take();
-        table = Array<float>(size_t(frame) * levels * wide);
-        for (int row = 0; row < frame * levels; ++row) {
-            std::memcpy(&table[size_t(row) * wide], rows + size_t(row) * dim, dim * sizeof(float));
-        }
+        table = std::make_unique<Table<P>>(take(), frame, levels, dim, wide);
         const float* w3 = take();
         const float* b3 = take();
         hidden = Matrix<P>({{w3, dim, dim, wide}}, group_columns(1, dim, wide), b3);

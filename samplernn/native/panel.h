@@ -1,7 +1,8 @@
-// What the three precisions share: how wide a panel of weights is, and how a tile is compiled.
+// What the three precisions share: how wide a panel of weights is, and how rows are cut into tiles of registers.
 //
 // A precision P gives: P::Weight, P::Inputs (rows of one kind of vector as its tiles read them; pack() makes them from
-// fp32), P::store_weights, and P::add<M>, which adds the product of M rows and one block of a panel to M x 64 sums.
+// fp32), P::store_weights, P::Entry with its rows of the sample tier's table, and P::add, which adds the product of some
+// rows and one block of a panel to their sums [rows][64].
 #pragma once
 
 #include <cstdint>
@@ -18,5 +19,29 @@ constexpr int PANEL = 64;  // outputs of one panel
 // Accumulators spill when a tile is inlined into something larger or its loops are not unrolled (gcc 12).
 #define SNN_TILE __attribute__((noinline))
 #define SNN_UNROLL _Pragma("GCC unroll 16")
+
+// Rows in tiles of nearly the same size, at most P::ROWS each. P::tile<M>(sums, in, row, from, w, depth, scale, ahead)
+// reads the block w and fetches a quarter of what `ahead` points to: the next block, for which memory is slow.
+template <class P>
+void add_in_tiles(float* sums, const typename P::Inputs& in, Range rows, int from, const typename P::Weight* w,
+                  int depth, const float* scale) {
+    const int count = rows.end - rows.begin;
+    const int tiles = (count + P::ROWS - 1) / P::ROWS;
+    const char* ahead = reinterpret_cast<const char*>(w + int64_t{depth} * PANEL);
+    for (int tile = 0; tile < tiles; ++tile) {
+        const Range mine = share(count, tile, tiles);
+        const int row = rows.begin + mine.begin;
+        float* to = sums + mine.begin * PANEL;
+        switch (mine.end - mine.begin) {
+            case 1: P::template tile<1>(to, in, row, from, w, depth, scale, ahead); break;
+            case 2: P::template tile<2>(to, in, row, from, w, depth, scale, ahead); break;
+            case 3: P::template tile<3>(to, in, row, from, w, depth, scale, ahead); break;
+            case 4: P::template tile<4>(to, in, row, from, w, depth, scale, ahead); break;
+            case 5: P::template tile<5>(to, in, row, from, w, depth, scale, ahead); break;
+            case 6: P::template tile<6>(to, in, row, from, w, depth, scale, ahead); break;
+        }
+        ahead += int64_t{depth} * 64 / P::TOGETHER;
+    }
+}
 
 }  // namespace snn

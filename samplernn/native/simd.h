@@ -41,12 +41,31 @@ inline F16 power_of_two(F16 n) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
 }
 
-// Sixteen rounded values as bytes; returns their sum.
-inline int32_t store_bytes(int8_t* p, F16 a) {
-    const __m512i q = _mm512_cvtps_epi32(a.v);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
-    return _mm512_reduce_add_epi32(q);
+// The largest lane.
+inline float largest(F16 a) { return _mm512_reduce_max_ps(a.v); }
+
+// Sixteen signed bytes or bf16 values as floats.
+inline F16 load_bytes(const int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
+inline F16 load_bf16(const uint16_t* p) {
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))};
+}
+
+// Stores floats as rounded bytes, sixteen at a time, and adds them up.
+class ByteWriter {
+  public:
+    void write(int8_t* p, F16 a) {
+        const __m512i q = _mm512_cvtps_epi32(a.v);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
+        sums_ = _mm512_add_epi32(sums_, q);
+    }
+    int32_t sum() const { return _mm512_reduce_add_epi32(sums_); }
+
+  private:
+    __m512i sums_ = _mm512_setzero_si512();
+};
 
 #ifdef __AVX512BF16__
 inline void store_bf16(uint16_t* p, F16 a) {
@@ -94,16 +113,42 @@ inline __m256 power_of_two(__m256 n) {
 }
 inline F16 power_of_two(F16 n) { return {power_of_two(n.a), power_of_two(n.b)}; }
 
-inline int32_t store_bytes(int8_t* p, F16 x) {
-    const __m256i low = _mm256_cvtps_epi32(x.a), high = _mm256_cvtps_epi32(x.b);
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
-    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
-    const __m256i sums = _mm256_add_epi32(low, high);
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+inline float largest(F16 x) {
+    const __m256 eight = _mm256_max_ps(x.a, x.b);
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
+
+inline F16 load_bytes(const int8_t* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
+inline __m256 widen_bf16(const uint16_t* p) {
+    const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+}
+inline F16 load_bf16(const uint16_t* p) { return {widen_bf16(p), widen_bf16(p + 8)}; }
+
+class ByteWriter {
+  public:
+    void write(int8_t* p, F16 x) {
+        const __m256i low = _mm256_cvtps_epi32(x.a), high = _mm256_cvtps_epi32(x.b);
+        const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+        const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+        sums_ = _mm256_add_epi32(sums_, _mm256_add_epi32(low, high));
+    }
+    int32_t sum() const {
+        __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums_), _mm256_extracti128_si256(sums_, 1));
+        four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+        return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+    }
+
+  private:
+    __m256i sums_ = _mm256_setzero_si256();
+};
 
 // Rounded to nearest, ties to even: the upper half of x + 0x7FFF + (bit 16 of x).
 inline __m256i round_bf16(__m256 x) {
@@ -117,14 +162,5 @@ inline void store_bf16(uint16_t* p, F16 x) {
 }
 
 #endif
-
-// The largest lane.
-inline float largest(F16 a) {
-    float lanes[LANES];
-    store(lanes, a);
-    float top = lanes[0];
-    for (int i = 1; i < LANES; ++i) top = lanes[i] > top ? lanes[i] : top;
-    return top;
-}
 
 }  // namespace snn
