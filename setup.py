@@ -5,6 +5,7 @@ plain C libraries without Python's headers, and optional: without them the porta
 """
 
 import platform
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -15,9 +16,12 @@ COMMON = [
     "-ffp-contract=off",  # a product and a sum are one rounding only where the source says fma
     "-fno-math-errno",
     "-fvisibility=hidden",
+    "-Wno-maybe-uninitialized",  # gcc 12 finds them in its own headers
+    "-Wno-uninitialized",
 ]
 AVX2 = ["-mavx2", "-mfma"]
-AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mavx512bf16"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mavx512bf16"]
+AMX = [*AVX512, "-mamx-tile", "-mamx-int8", "-mamx-bf16"]
 
 
 def library(name: str, flags: list[str]) -> Extension:
@@ -25,7 +29,7 @@ def library(name: str, flags: list[str]) -> Extension:
     return Extension(
         f"samplernn.native.{name}",
         sources=["samplernn/native/generate.cpp", "samplernn/native/peak.cpp"],
-        depends=[f"samplernn/native/{header}.h" for header in HEADERS],
+        depends=sorted(str(header) for header in Path("samplernn/native").glob("*.h")),
         extra_compile_args=[*COMMON, *flags],
         extra_link_args=["-pthread"],
         language="c++",
@@ -33,13 +37,8 @@ def library(name: str, flags: list[str]) -> Extension:
     )
 
 
-HEADERS = [
-    "activations", "bf16", "description", "draw", "fp32", "generator", "int8", "matrix", "memory", "model", "nonlinear",
-    "panel", "philox", "simd", "team",
-]  # fmt: skip
-
 setup(
-    ext_modules=[library("avx2", AVX2), library("avx512", [*AVX2, *AVX512])]
+    ext_modules=[library("avx2", AVX2), library("avx512", AVX512), library("amx", AMX)]
     if platform.machine().lower() in ("x86_64", "amd64")
     else []
 )

@@ -46,7 +46,7 @@ class NativeBackend:
         precision: Precision = "fp32",
         isa: str | None = None,
     ) -> None:
-        """threads: all CPUs this process may use when None. isa: avx2 or avx512; None takes the best.
+        """threads: all CPUs this process may use when None. isa: avx2, avx512 or amx; None takes the best that runs here.
 
         Raises SampleRNNError when the kernel is not there (see `unavailable`), BadInput on a value out of range.
         """
@@ -148,7 +148,9 @@ class NativeBackend:
             pointer(logits),
         )
         if self._c.snn_advance(self._handle, ctypes.byref(block)):
-            raise SampleRNNError(f"no memory for a block of {len(active)} songs of {samples} samples; take fewer")
+            raise SampleRNNError(
+                f"no memory for a block of {len(active)} songs of {samples} samples; take fewer"
+            )
 
     def _check(self, request: Request, active: npt.NDArray[np.int32]) -> None:
         """The kernel reads by index: nothing out of range may reach it."""

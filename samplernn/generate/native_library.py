@@ -113,5 +113,3 @@ def _open(isa: str) -> Library | str:
     c.snn_bandwidth.restype = ctypes.c_double
     c.snn_bandwidth.argtypes = [c_int64, c_int32, ctypes.c_double]
     return Library(isa, c)
-
-

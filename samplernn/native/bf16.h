@@ -52,15 +52,15 @@ struct Bf16 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const uint16_t* w, int depth, const float*,
-                              const char* ahead) {
+                              Ahead ahead) {
         const uint16_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         __m512 c[M][4];
         SNN_UNROLL for (int m = 0; m < M; ++m) {
             SNN_UNROLL for (int j = 0; j < 4; ++j) c[m][j] = _mm512_loadu_ps(sums + m * PANEL + j * 16);
         }
-        for (int k = 0; k < depth; k += 2, w += 2 * PANEL, ahead += 64) {
-            _mm_prefetch(ahead, _MM_HINT_T1);
+        for (int k = 0; k < depth; k += 2, w += 2 * PANEL) {
+            ahead.fetch();
             __m512bh weight[4];
             SNN_UNROLL for (int j = 0; j < 4; ++j) weight[j] = (__m512bh)_mm512_load_si512(w + j * 32);
             SNN_UNROLL for (int m = 0; m < M; ++m) {
@@ -77,7 +77,7 @@ struct Bf16 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const uint16_t* w, int depth, const float*,
-                              const char*) {
+                              Ahead) {
         const uint16_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));

@@ -34,15 +34,15 @@ struct Fp32 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth, const float*,
-                              const char* ahead) {
+                              Ahead ahead) {
         const float* x = in.data + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         __m512 c[M][4];
         SNN_UNROLL for (int m = 0; m < M; ++m) {
             SNN_UNROLL for (int j = 0; j < 4; ++j) c[m][j] = _mm512_loadu_ps(sums + m * PANEL + j * 16);
         }
-        for (int k = 0; k < depth; ++k, w += PANEL, ahead += 64) {
-            _mm_prefetch(ahead, _MM_HINT_T1);
+        for (int k = 0; k < depth; ++k, w += PANEL) {
+            ahead.fetch();
             const __m512 w0 = _mm512_load_ps(w), w1 = _mm512_load_ps(w + 16);
             const __m512 w2 = _mm512_load_ps(w + 32), w3 = _mm512_load_ps(w + 48);
             SNN_UNROLL for (int m = 0; m < M; ++m) {
@@ -62,7 +62,7 @@ struct Fp32 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth, const float*,
-                              const char* ahead) {
+                              Ahead ahead) {
         const float* x = in.data + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         constexpr int WIDE = M == 1 ? 8 : 2;  // registers of outputs: one row alone needs 8 chains to hide latency

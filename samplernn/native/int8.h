@@ -85,7 +85,7 @@ struct Int8 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const int8_t* w, int depth,
-                              const float* scale, const char* ahead) {
+                              const float* scale, Ahead ahead) {
         const int8_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const float* row_scale = in.scale.get() + row;
         const int32_t* row_sum = in.sum.get() + row;
@@ -94,8 +94,8 @@ struct Int8 {
         SNN_UNROLL for (int m = 0; m < M; ++m) {
             SNN_UNROLL for (int j = 0; j < 4; ++j) c[m][j] = _mm512_set1_epi32(-OFFSET * row_sum[m]);
         }
-        for (int k = 0; k < depth; k += 4, w += 4 * PANEL, ahead += 64) {
-            _mm_prefetch(ahead, _MM_HINT_T1);
+        for (int k = 0; k < depth; k += 4, w += 4 * PANEL) {
+            ahead.fetch();
             __m512i weight[4];
             SNN_UNROLL for (int j = 0; j < 4; ++j) weight[j] = _mm512_load_si512(w + j * 64);
             SNN_UNROLL for (int m = 0; m < M; ++m) {
@@ -117,7 +117,7 @@ struct Int8 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const int8_t* w, int depth,
-                              const float* scale, const char*) {
+                              const float* scale, Ahead) {
         const int8_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const float* row_scale = in.scale.get() + row;
         const int stride = in.stride;

@@ -5,6 +5,7 @@
 // rows and one block of a panel to their sums [rows][64].
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -20,14 +21,25 @@ constexpr int PANEL = 64;  // outputs of one panel
 #define SNN_TILE __attribute__((noinline))
 #define SNN_UNROLL _Pragma("GCC unroll 16")
 
-// Rows in tiles of nearly the same size, at most P::ROWS each. P::tile<M>(sums, in, row, from, w, depth, scale, ahead)
-// reads the block w and fetches a quarter of what `ahead` points to: the next block, for which memory is slow.
+// Where the next block of weights begins, of which a tile fetches its share on the way: `step` bytes for each step in k.
+struct Ahead {
+    const char* at;
+    int64_t step;
+
+    void fetch() {
+        _mm_prefetch(at, _MM_HINT_T1);
+        at += step;
+    }
+};
+
+// Rows in tiles of nearly the same size, at most P::ROWS each: P::tile<M>(sums, in, row, from, w, depth, scale, ahead).
 template <class P>
 void add_in_tiles(float* sums, const typename P::Inputs& in, Range rows, int from, const typename P::Weight* w,
                   int depth, const float* scale) {
     const int count = rows.end - rows.begin;
     const int tiles = (count + P::ROWS - 1) / P::ROWS;
-    const char* ahead = reinterpret_cast<const char*>(w + int64_t{depth} * PANEL);
+    const int64_t block = int64_t{depth} * PANEL * sizeof(*w), steps = depth / P::TOGETHER;
+    Ahead ahead = {reinterpret_cast<const char*>(w) + block, std::min<int64_t>(64, block / tiles / steps)};
     for (int tile = 0; tile < tiles; ++tile) {
         const Range mine = share(count, tile, tiles);
         const int row = rows.begin + mine.begin;
@@ -40,7 +52,7 @@ void add_in_tiles(float* sums, const typename P::Inputs& in, Range rows, int fro
             case 5: P::template tile<5>(to, in, row, from, w, depth, scale, ahead); break;
             case 6: P::template tile<6>(to, in, row, from, w, depth, scale, ahead); break;
         }
-        ahead += int64_t{depth} * 64 / P::TOGETHER;
+        ahead.at += ahead.step * steps;
     }
 }
 
