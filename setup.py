@@ -1,7 +1,7 @@
 """The native generation kernel, built where a C++ compiler and x86-64 are there; all else is in pyproject.toml.
 
-One library per instruction set from the same source; samplernn/generate/native_library.py picks one at run time. They are
-plain C libraries without Python's headers, and optional: without them the portable backend serves.
+One library per instruction set from the same source; samplernn/generate/native_library.py picks one at run time. They
+are plain C libraries without Python's headers, and optional: without them the portable backend serves.
 """
 
 import platform

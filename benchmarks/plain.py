@@ -1,7 +1,7 @@
 """Generation as one would write it in PyTorch: the yardstick of benchmarks/generation.py.
 
-Eager, nothing folded: for each sample an embedding, a concatenation, three Linears and a multinomial draw; for each frame
-torch.nn's own LSTM or GRU layers. Random weights: only its speed counts.
+Eager, nothing folded: for each sample an embedding, a concatenation, four Linears and a multinomial draw; for each
+frame torch.nn's own LSTM or GRU layers. Random weights: only its speed counts.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class NativeBackend:
         precision: Precision = "fp32",
         isa: str | None = None,
     ) -> None:
-        """threads: all CPUs this process may use when None. isa: avx2, avx512 or amx; None takes the best that runs here.
+        """threads: all CPUs this process may use when None. isa: avx2, avx512 or amx; None takes the best there is.
 
         Raises SampleRNNError when the kernel is not there (see `unavailable`), BadInput on a value out of range.
         """
@@ -63,7 +63,9 @@ class NativeBackend:
         self._config = model.config
         self._features = model.tiers[-1].layers[0].w_x.shape[0] - self._config.context
         self._c = library.c
-        self._handle = _create(library, model, self._features, slots, threads, PRECISIONS.index(precision))
+        self._handle: ctypes.c_void_p | None = _create(
+            library, model, self._features, slots, threads, PRECISIONS.index(precision)
+        )
         context, silence = self._config.context, self._config.q_zero
         self._history = np.full((slots, context), silence, dtype=np.int16)
         self._h0 = [_numpy(tier.h0)[:, :, 0].copy() for tier in model.tiers]

@@ -52,24 +52,30 @@ class Draw {
         return 0;
     }
 
+    // The level where the distribution passes uniform x total, by counting: no branch depends on what is drawn.
     int invert(float uniform) const {
         F16 sum = load(&weights_[0]);
         for (int b = 1; b < blocks_; ++b) sum = sum + load(&weights_[b * LANES]);
-        float lanes[LANES], total = 0.0f;
+        float lanes[LANES], reached[LANES], total = 0.0f;
         store(lanes, sum);
-        for (const float lane : lanes) total += lane;
+        for (int i = 0; i < LANES; ++i) reached[i] = total += lanes[i];
         const float target = uniform * total;
-        float below = 0.0f;
-        int lane = 0, last = 0;
-        while (lane < LANES - 1 && below + lanes[lane] <= target) below += lanes[lane++];
-        while (lane > 0 && lanes[lane] == 0.0f) --lane;  // a target at the very end, beyond the last likely lane
-        for (int b = 0; b < blocks_; ++b) {
-            const float weight = weights_[b * LANES + lane];
-            below += weight;
-            if (weight > 0.0f) last = lane * blocks_ + b;
-            if (below > target) break;
+        int lane = 0;
+        for (const float mass : reached) lane += mass <= target;
+        if (lane == LANES) return last_likely(LANES - 1);  // uniform was 1
+        float mass = lane > 0 ? reached[lane - 1] : 0.0f;
+        int level = 0;
+        for (int b = 0; b < blocks_; ++b) level += (mass += weights_[b * LANES + lane]) <= target;
+        // Rounding may leave the lane's end just short of the target: its last likely level then.
+        return level < blocks_ ? lane * blocks_ + level : last_likely(lane);
+    }
+
+    // The last level with any probability in this lane or those below.
+    int last_likely(int lane) const {
+        for (int level = (lane + 1) * blocks_ - 1; level > 0; --level) {
+            if (weights_[position(level)] > 0.0f) return level;
         }
-        return last;  // rounding may leave the end of a lane just short of the target: its last likely level then
+        return 0;
     }
 
     // Zero all but the top_k most likely, then all but the fewest of those that hold top_p of their probability.

@@ -41,7 +41,7 @@ class Generator {
             const int slot = block.slots[row];
             me.streams[row] = SongStream{block.seed[slot], block.song[slot]};
         }
-        team_.barrier.wait();
+        meet(member);
         pack_states(me, block.rows);
         const bool songs_apart = apart(block.rows);
         for (int t = 0; t < block.samples; t += model_.frame) {
@@ -55,11 +55,13 @@ class Generator {
                     draw_together(block, member, me, t + i);
                 }
             }
-            team_.barrier.wait();
+            meet(member);
         }
         for (int row = mine.begin; row < mine.end; ++row) put_down(block, row);
         _mm_setcsr(rounding);
     }
+
+    void meet(int member) { team_.barrier.wait(member); }
 
     // ---- states between blocks
 
@@ -122,7 +124,7 @@ class Generator {
         } else {
             in.frame.pack(in.frame_values.get(), in.frame_width, rows);
             expand(tier, v, values_[index + 1], in, t, panels(tier.expand, member), rows, me.sums.get());
-            team_.barrier.wait();
+            meet(member);
             in.x.pack(v.x.get(), model_.wide, rows);
         }
         const int next = 1 - v.now;
@@ -132,7 +134,7 @@ class Generator {
             } else {
                 gru(tier, v, in, layer, next, member, rows, me.sums.get());
             }
-            team_.barrier.wait();
+            meet(member);
             in.h[layer].pack(v.h[next][layer].get(), model_.wide, rows);
         }
         const Inputs* result = &in.h.back();
@@ -140,12 +142,12 @@ class Generator {
             std::vector<const Inputs*> all;
             for (const Inputs& h : in.h) all.push_back(&h);
             store_rows(tier.out, all, panels(tier.out, member), rows, me.sums.get(), v.out.get(), model_.wide);
-            team_.barrier.wait();
+            meet(member);
             in.out.pack(v.out.get(), model_.wide, rows);
             result = &in.out;
         }
         store_rows(tier.up, {result}, panels(tier.up, member), rows, me.sums.get(), v.above.get(), v.above_width);
-        team_.barrier.wait();
+        meet(member);
         if (member == 0) v.now = next;  // read again only after the next barrier
     }
 
@@ -217,7 +219,7 @@ class Generator {
                 }
             }
         });
-        team_.barrier.wait();
+        meet(member);
         if (torch) {
             part.recurrent.product({&in.h[layer]}, panels(part.recurrent, member), rows, sums,
                                    [&](int panel, int row, const float* sum) {
@@ -266,14 +268,14 @@ class Generator {
         const Range mine = few ? rows : share(block.rows, member, team_.size());
         float* values = few ? me.hidden_values.get() : first_.get();
         first_layer(block, me, t, mine, values);
-        if (!few) team_.barrier.wait();
+        if (!few) meet(member);
         me.first.pack(values, model_.wide, rows);
         hidden_layer(me, panels(model_.hidden, member), rows);
-        team_.barrier.wait();
+        meet(member);
         last_layer(me, panels(model_.logits, member), rows);
-        team_.barrier.wait();
+        meet(member);
         for (int row = mine.begin; row < mine.end; ++row) draw(block, me, t, row, !few || member == 0);
-        if (!few) team_.barrier.wait();
+        if (!few) meet(member);
     }
 
     // Whether each thread has songs enough of its own: where the sample tier's weights stay in its cache a few will do;
@@ -295,9 +297,16 @@ class Generator {
         }
         for (int row = rows.begin; row < rows.end; ++row) {
             const auto* mine = &me.table_rows[size_t(row) * frame];
-            if (row + 1 < rows.end) table.fetch(mine + frame);
+            if (row + 1 < rows.end) table.fetch(mine + frame, frame);
             const float* above = &values_[0].above[size_t(row) * values_[0].above_width + t % frame * model_.wide];
             table.sum(mine, above, to + size_t(row) * model_.wide);
+        }
+        if (rows.end - rows.begin > FEW) return;
+        for (int row = rows.begin; row < rows.end; ++row) {  // the next sample's rows but the one not drawn yet
+            const int16_t* codes = past(block, row) + model_.context + t + 1 - frame;
+            const auto** next = &me.table_rows[size_t(row) * frame];
+            for (int i = 0; i < frame - 1; ++i) next[i] = table.row(i, __atomic_load_n(codes + i, __ATOMIC_RELAXED));
+            table.fetch(next, frame - 1);
         }
     }
 

@@ -40,10 +40,10 @@ class Table {
 
     const Entry* row(int position, int code) const { return entries_.get() + entry(position, code); }
 
-    // The rows' first lines on their way while something else is computed.
-    void fetch(const Entry* const* rows) const {
+    // The first `count` rows' first lines on their way while something else is computed.
+    void fetch(const Entry* const* rows, int count) const {
         const int64_t bytes = int64_t{wide_} * sizeof(Entry);
-        for (int position = 0; position < frame_; ++position) {
+        for (int position = 0; position < count; ++position) {
             const char* line = reinterpret_cast<const char*>(rows[position]);
             for (int64_t at = 0; at < bytes && at < FETCHED; at += 64) _mm_prefetch(line + at, _MM_HINT_T0);
         }

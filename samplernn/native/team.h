@@ -12,35 +12,36 @@
 
 namespace snn {
 
-// A sense-reversing barrier that spins, and after a while yields: a thread that waits for one that the system has put
-// aside must not keep it from coming back.
+// A barrier where each member counts its own arrivals and watches the others' counts: one transfer of a cache line
+// between two cores. It spins, and after a while yields: a thread that waits for one that the system has put aside must
+// not keep it from coming back.
 class Barrier {
   public:
-    explicit Barrier(int size) : size_(size) {}
+    explicit Barrier(int size) : arrivals_(size) {}
 
-    void wait() {
-        if (size_ == 1) return;
-        const unsigned phase = phase_.load(std::memory_order_acquire);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-            arrived_.store(0, std::memory_order_relaxed);
-            phase_.store(phase + 1, std::memory_order_release);
-            return;
-        }
-        for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
-            if (spins < KEEN) continue;
-            if (spins < PATIENT) {
-                _mm_pause();
-            } else {
-                std::this_thread::yield();
+    void wait(int member) {
+        std::atomic<unsigned>& own = arrivals_[member].count;
+        const unsigned turn = own.load(std::memory_order_relaxed) + 1;
+        own.store(turn, std::memory_order_release);
+        for (Arrivals& other : arrivals_) {
+            // A member that is one turn further has passed this one.
+            for (int spins = 0; static_cast<int>(other.count.load(std::memory_order_acquire) - turn) < 0; ++spins) {
+                if (spins < KEEN) continue;
+                if (spins < PATIENT) {
+                    _mm_pause();
+                } else {
+                    std::this_thread::yield();
+                }
             }
         }
     }
 
   private:
     static constexpr int KEEN = 200, PATIENT = 2000;
-    const int size_;
-    alignas(64) std::atomic<int> arrived_{0};
-    alignas(64) std::atomic<unsigned> phase_{0};
+    struct alignas(128) Arrivals {  // two lines: the prefetcher fetches pairs
+        std::atomic<unsigned> count{0};
+    };
+    std::vector<Arrivals> arrivals_;
 };
 
 // The caller is member 0; the others sleep between two runs.
@@ -71,7 +72,7 @@ class Team {
         }
         wake_.notify_all();
         work(0);
-        barrier.wait();
+        barrier.wait(0);
     }
 
     Barrier barrier;
@@ -88,7 +89,7 @@ class Team {
                 work = work_;
             }
             (*work)(member);
-            barrier.wait();
+            barrier.wait(member);
         }
     }
 
