@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -46,9 +47,17 @@ def bits(model: FoldedModel, codes: npt.NDArray[np.int16], precision: Precision)
 def held_out(
     dataset: Dataset, model: FoldedModel, split: str, chunk_seconds: float, seconds: float
 ) -> npt.NDArray[np.int16]:
-    """Codes [chunks, samples] of whole chunks spread over a split, at most `seconds` of them (one at least)."""
+    """Codes [chunks, samples] of whole chunks spread over a split, at most `seconds` of them (one at least).
+
+    A chunk is as long as the model was trained with, or as the shortest region of the split.
+    """
     block = -(-BLOCK // model.config.context) * model.config.context
-    length = max(1, round(chunk_seconds * dataset.sample_rate) // block) * block
+    shortest = min(stop - start for _, start, stop in dataset.regions[split])
+    length = min(round(chunk_seconds * dataset.sample_rate), shortest) // block * block
+    if not length:
+        sys.exit(
+            f"a region of the {split} split has {shortest} samples, less than a block of {block}; take another"
+        )
     rows = dataset.chunks(split, length, max(1, round(seconds * dataset.sample_rate / length)))
     rows = rows[rows[:, 2] - rows[:, 1] == length]
     pcm = np.zeros((len(rows), length), dtype=np.int16)
