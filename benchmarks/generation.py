@@ -6,8 +6,8 @@ Samples a second of all songs together. Both sides of a ratio run in turn (A B A
 FLOPs are those of the folded model's arithmetic, two for a multiply-add: what must be computed, for the plain loop
 too. The floor is the larger of two times: those FLOPs at the rate of multiply-adds in vector registers (a CPU with AMX
 makes bf16 and int8 products in tiles, beyond that rate: above 100 %), and one pass over the weights at the rate at
-which all threads read memory of that size. Weights are random: only speed counts, and levels are drawn more evenly than music
-has them, which is the worst case for the table's rows.
+which all threads read memory of that size. Weights are random: only speed counts, and levels are drawn more evenly
+than music has them, which is the worst case for the table's rows.
 """
 
 from __future__ import annotations

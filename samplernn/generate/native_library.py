@@ -6,6 +6,7 @@ The structs mirror samplernn/native/description.h.
 from __future__ import annotations
 
 import ctypes
+import platform
 from ctypes import POINTER, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,19 +82,22 @@ def pointers(arrays: list[npt.NDArray | None]) -> ctypes.Array[c_void_p]:  # typ
 @lru_cache(maxsize=4)
 def load(isa: str | None = None) -> Library | str:
     """The best build that runs here (or the one named), or why there is none and what to do."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return f"the native kernel is written for x86-64 and this machine is {platform.machine()}"
+    wanted = INSTRUCTION_SETS if isa is None else (isa,)
+    built = [path for name in wanted for s in EXTENSION_SUFFIXES if (path := FOLDER / f"{name}{s}").exists()]
+    if not built:
+        return f"the native kernel is not built for {' or '.join(wanted)}: {REBUILD}"
     why = []
-    for name in INSTRUCTION_SETS if isa is None else (isa,):
-        found = _open(name)
+    for path in built:
+        found = _open(path.name.split(".")[0], path)
         if isinstance(found, Library):
             return found
         why.append(found)
     return "; ".join(why)
 
 
-def _open(isa: str) -> Library | str:
-    path = next((p for s in EXTENSION_SUFFIXES if (p := FOLDER / f"{isa}{s}").exists()), None)
-    if path is None:
-        return f"the native kernel for {isa} is not built: {REBUILD}"
+def _open(isa: str, path: Path) -> Library | str:
     try:
         c = ctypes.CDLL(str(path))
         version = int(c.snn_version())
