@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,14 +57,7 @@ def connect(address: str | None = None) -> Iterator[None]:
     if address and address != "local":
         _join(address)
     else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            object_store_memory=_OBJECT_STORE,
-        )
+        _start()
     if threading.current_thread() is threading.main_thread():
         # Ray's own handler prints a stack and dies; a polite end (a spot notice, `kill`) is the same as Ctrl-C.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -73,6 +67,36 @@ def connect(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    """Start a private cluster; Ray gives its own processes 30 s, which a machine under load may exceed: try again."""
+    import psutil
+    import ray
+
+    before = set(psutil.Process().children(recursive=True))
+    for last in (False, False, True):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                object_store_memory=_OBJECT_STORE,
+            )
+            return
+        except Exception as error:  # Ray raises no narrower class
+            if "timed out" not in str(error):
+                raise
+            for child in set(psutil.Process().children(recursive=True)) - before:
+                child.kill()
+            if last:
+                raise Unreachable(
+                    f"Ray did not start on this machine in three tries ({error}); it may be overloaded: end other "
+                    "work and run the same command again"
+                ) from error
+            sys.stderr.write("Ray took more than 30 s to start (is this machine busy?); trying again\n")
 
 
 def _join(address: str) -> None:

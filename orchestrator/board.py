@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.live import bar, span
+from orchestrator.live import Clock, bar, span
 from orchestrator.plan import PlannedTrial
 from orchestrator.trials import SweepView
 
-COLOURS = {"waiting": "dim", "running": "cyan", "done": "green", "stopped": "yellow", "failed": "red"}
-ROWS_SHOWN = 24
+COLOURS = {"running": "cyan", "failed": "red", "done": "green", "stopped": "yellow", "waiting": "dim"}
+"""The states in the order of interest, and their colours."""
+AROUND_ROWS = 8
+"""Lines of the screen that are not a trial's: the header, the bar, what is said above and below."""
+REASONS_SHOWN = 3
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Board:
     def __init__(self, name: str, planned: list[PlannedTrial]) -> None:
         self.name = name
         self.lines = {t.name: TrialLine(t.name, t.experiment.train.max_steps) for t in planned}
-        self._began, self._taken = time.monotonic(), 0
+        self._clock: Clock | None = None
+        self._taken = 0
 
     @classmethod
     def of(cls, view: SweepView) -> Board:
@@ -58,6 +61,10 @@ class Board:
             line.valid_bits = trial.best[1] if trial.best else None
             board.lines[trial.name] = line
         return board
+
+    def begin(self) -> None:
+        """The sweep is being run from now on: count the time."""
+        self._clock = Clock()
 
     def seen(self, trial: str, report: dict[str, Any]) -> None:
         """Take in one report of the scheduler."""
@@ -82,32 +89,43 @@ class Board:
     def eta_s(self) -> float | None:
         """Seconds until everything planned is done, if no trial is stopped early; None before there is a speed."""
         left = sum(line.steps_left for line in self.lines.values())
-        elapsed = time.monotonic() - self._began
-        return left * elapsed / self._taken if self._taken else None
+        return left * self._clock.seconds / self._taken if self._clock and self._taken else None
 
-    def render(self) -> Group:
-        """The table and a bar."""
+    def render(self, height: int | None = None) -> Group:
+        """The table, a bar and why trials failed; on a screen of `height` lines the trials that matter most."""
+        rows = list(self.lines.values())
+        most = len(rows) if height is None else max(3, height - AROUND_ROWS)
+        if len(rows) > most:
+            rows = sorted(rows, key=_interest)[:most]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for header in ("trial", "state", "step", "train", "valid", "samples/s"):
+        for header in ("trial", "state", "step", "train bits", "valid bits", "samples/s"):
+            left = header in ("trial", "state")
             table.add_column(
-                header, justify="left" if header in ("trial", "state") else "right", no_wrap=True
+                header, justify="left" if left else "right", no_wrap=header != "trial", overflow="fold"
             )
-        table.add_column("", no_wrap=True, ratio=1)
-        lines = sorted(self.lines.values(), key=lambda line: (line.state == "waiting", line.name))
-        for line in lines[:ROWS_SHOWN]:
+        for line in rows:
             table.add_row(
                 line.name,
                 Text(line.state, style=COLOURS[line.state]),
                 f"{line.step:,}/{line.max_steps:,}",
                 *(f"{bits:.3f}" if bits is not None else "" for bits in (line.train_bits, line.valid_bits)),
                 f"{line.samples_per_s:,.0f}" if line.samples_per_s and line.state == "running" else "",
-                Text(line.reason, style="dim", overflow="ellipsis"),
             )
-        if len(lines) > ROWS_SHOWN:
-            table.add_row(f"and {len(lines) - ROWS_SHOWN} more")
+        parts: list[RenderableType] = [table]
+        if len(rows) < len(self.lines):
+            parts.append(Text(f"and {len(self.lines) - len(rows)} more trials", style="dim"))
         total = sum(line.max_steps for line in self.lines.values())
-        left = sum(line.steps_left for line in self.lines.values())
-        return Group(table, bar(total - left, total), Text(self.line(), style="dim"))
+        left_over = sum(line.steps_left for line in self.lines.values())
+        parts += [bar(total - left_over, total), Text(self.line(), style="dim")]
+        parts += [Text(reason, style="red") for reason in self.failures(height and REASONS_SHOWN)]
+        return Group(*parts)
+
+    def failures(self, most: int | None = None) -> list[str]:
+        """A line for each failed trial with its reason; with `most`, the first of them and how many more."""
+        lines = [f"{line.name}: {line.reason}" for line in self.lines.values() if line.state == "failed"]
+        if most is None or len(lines) <= most:
+            return lines
+        return [*lines[:most], f"and {len(lines) - most} more failed"]
 
     def line(self) -> str:
         """Everything in one line."""
@@ -115,8 +133,12 @@ class Board:
         told = ", ".join(f"{number} {state}" for state, number in count.items() if number)
         rated = [line for line in self.lines.values() if line.valid_bits is not None]
         best = min(rated, key=lambda line: line.valid_bits or 0.0, default=None)
-        text = f"sweep {self.name}: {told}"
+        text = f"sweep {self.name}{self._clock or ''}: {told}"
         if best is not None:
             text += f"; best {best.valid_bits:.3f} bits ({best.name})"
         eta = self.eta_s
         return text + (f"; at most {span(eta)} left" if eta and count["running"] + count["waiting"] else "")
+
+
+def _interest(line: TrialLine) -> tuple[int, float, str]:
+    return list(COLOURS).index(line.state), line.valid_bits or 99.0, line.name

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from cluster.connect import connect
 from orchestrator.album.build import AlbumResult, build_album
-from orchestrator.cli import stopped_cleanly
 from orchestrator.config import AlbumConfig, GenerateJob, GenerateRun, IngestConfig, SweepConfig, SweepRun
+from orchestrator.ending import stopped_cleanly
 from orchestrator.generate import generate
 from orchestrator.ingest import run_ingest
 from orchestrator.live import console, span

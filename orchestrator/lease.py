@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import psutil
 
 from samplernn import commit
-from samplernn.errors import BadInput, Damaged
+from samplernn.errors import BadInput, Damaged, StorageError
 from samplernn.storage import Storage
 
 LEASE = "driver.json"
@@ -18,10 +19,25 @@ LEASE = "driver.json"
 
 @contextmanager
 def hold(folder: Storage) -> Iterator[None]:
-    """Hold a folder's lease for the length of a with block.
+    """Hold a folder's lease for the length of a with block; a folder that stays empty is not left behind.
 
-    A lease whose process is gone from this machine is taken over. Raises BadInput while another driver holds it.
+    A lease whose process is gone from this machine is taken over. Raises BadInput while another driver holds it or when
+    the folder can't be written, StorageError when the disk is full.
     """
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, folder)
+        try:
+            _take(folder)
+        except (StorageError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+                raise
+            raise BadInput(f"{folder} can't be written: {cause}; choose another workspace") from error
+        stack.callback(folder.delete, LEASE)
+        yield
+
+
+def _take(folder: Storage) -> None:
     me = psutil.Process()
     body = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()}
     while not folder.create(LEASE, commit.record_bytes(body)):
@@ -32,10 +48,12 @@ def hold(folder: Storage) -> Iterator[None]:
                 f"(if that machine is gone, delete {LEASE} there)"
             )
         folder.delete(LEASE)
-    try:
-        yield
-    finally:
-        folder.delete(LEASE)
+
+
+def _remove_empty(folder: Storage) -> None:
+    if folder.local:
+        with suppress(OSError):  # it holds something, which is as it should be
+            folder.local.rmdir()
 
 
 def is_held(folder: Storage) -> bool:

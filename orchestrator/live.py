@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-LINE_EVERY_S = 15.0
+LINE_EVERY_S = 10.0
 
 
 def console() -> Console:
@@ -20,7 +20,10 @@ def console() -> Console:
 
 
 class View:
-    """Shows `render()` live on a terminal; elsewhere prints `line()` every few seconds."""
+    """Shows `render()` live on a terminal; elsewhere prints `line()` every few seconds.
+
+    `line()` should say what moves (a count, the seconds so far): the same line is not printed twice.
+    """
 
     def __init__(
         self, console: Console, render: Callable[[], RenderableType], line: Callable[[], str]
@@ -34,8 +37,10 @@ class View:
         """Show for the length of a with block; the last state stays on the screen."""
         if not self._console.is_terminal:
             self._print()
-            yield self
-            self._print()
+            try:
+                yield self
+            finally:
+                self._print()
             return
         with Live(console=self._console, refresh_per_second=4, get_renderable=self._render) as live:
             self._live = live
@@ -48,14 +53,29 @@ class View:
 
     def say(self, text: str) -> None:
         """A line that stays, above the live view."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _print(self) -> None:
         self._last = time.monotonic()
         text = self._line()
         if text != self._printed:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         self._printed = text
+
+
+class Clock:
+    """Seconds since the work began, as a person says them; empty in the first seconds."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    def __str__(self) -> str:
+        return f" ({span(self.seconds)})" if self.seconds >= 2 else ""
 
 
 def bar(done: float, total: float, width: int = 60) -> Text:

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.config import SweepConfig
 from orchestrator.merge import build
+from orchestrator.problems import names, nearest
 from samplernn.config import Experiment
 from samplernn.errors import BadInput
 
@@ -30,6 +31,7 @@ class PlannedTrial:
 
 def plan(config: SweepConfig) -> list[PlannedTrial]:
     """Every trial of a sweep, in order. Raises BadInput that lists every impossible combination at once."""
+    check_space(config)
     size = math.prod(len(values) for values in config.space.values())
     count = min(config.num_samples or size, size)
     if count > MAX_TRIALS:
@@ -53,6 +55,17 @@ def plan(config: SweepConfig) -> list[PlannedTrial]:
         )
         raise BadInput(f"{len(problems)} of {count} trials can't be trained:\n{shown}")
     return trials
+
+
+def check_space(config: SweepConfig) -> None:
+    """Raises BadInput that names every key of the space that is no setting."""
+    problems = [
+        f"unknown key space.{key}; {nearest(Experiment, key)}"
+        for key in config.space
+        if key not in set(names(Experiment))
+    ]
+    if problems:
+        raise BadInput("\n".join(problems))
 
 
 def _points(config: SweepConfig, size: int, count: int) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from orchestrator.board import Board
@@ -12,16 +14,42 @@ from orchestrator.lease import is_held
 from orchestrator.songs import is_made
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
+from samplernn.errors import BadInput, Damaged
 
 
 def overview(workspace: Workspace) -> tuple[dict[str, Any], RenderableType]:
     """Everything in the workspace by kind."""
     body: dict[str, Any] = {kind: workspace.names(kind) for kind in ("datasets", "sweeps", "songs", "albums")}
-    lines = [f"{kind:9}{', '.join(names) or 'none yet'}" for kind, names in body.items()]
-    for batch in body["songs"]:
-        songs = workspace.batch(batch).at("songs").names()
-        lines.append(f"  {batch}: {sum(is_made(workspace, batch, song) for song in songs)} songs made")
-    return body, Text("\n".join(lines))
+    body["songs_made"] = {
+        batch: sum(is_made(workspace, batch, song) for song in workspace.batch(batch).at("songs").names())
+        for batch in body["songs"]
+    }
+    body["trials"] = {sweep: _states(workspace, sweep) for sweep in body["sweeps"]}
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for column in range(3):
+        table.add_column(no_wrap=column == 0, overflow="fold")
+    for kind in ("datasets", "sweeps", "songs", "albums"):
+        for at, name in enumerate(body[kind] or ["none yet"]):
+            told = ""
+            if kind == "sweeps" and name in body["trials"]:
+                states = body["trials"][name]
+                told = (
+                    ", ".join(f"{count} {state}" for state, count in states.items())
+                    or "damaged, or not begun"
+                )
+                told += "; running now" if is_held(workspace.sweep(name)) else ""
+            if kind == "songs" and name in body["songs_made"]:
+                told = f"{body['songs_made'][name]} made"
+            table.add_row("" if at else kind, name, told)
+    return body, table
+
+
+def _states(workspace: Workspace, sweep: str) -> dict[str, int]:
+    """Trials by state; empty where the sweep can't be read."""
+    try:
+        return dict(Counter(trial.state for trial in SweepView.open(workspace, sweep).trials))
+    except (BadInput, Damaged):
+        return {}
 
 
 def sweep_status(workspace: Workspace, name: str) -> tuple[dict[str, Any], RenderableType]:
@@ -51,6 +79,6 @@ def sweep_status(workspace: Workspace, name: str) -> tuple[dict[str, Any], Rende
         if running
         else "no driver is at work on it; the sweep command goes on where it was"
     )
-    if all(trial.state in ("done", "stopped", "failed") for trial in view.trials):
-        told = "finished"
+    if not running and all(trial.state in ("done", "stopped", "failed") for trial in view.trials):
+        told = f"finished; next: orchestrator audition {name}"
     return body, Group(board.render(), Text(told))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import GenerateJob, GenerateRun, IngestConfig, SweepConfig, SweepRun
+from orchestrator.config import AlbumConfig, GenerateFile, IngestConfig, SweepFile
 from orchestrator.merge import build, load_yaml
 from orchestrator.plan import plan
 from samplernn.config import ModelConfig
@@ -21,29 +21,36 @@ def check_model(path: Path) -> None:
 
 def check_sweep(path: Path) -> None:
     """A sweep file may leave out its name and dataset (given on the command line) and adds a `run` section."""
-    data = load_yaml(path)
-    build(SweepRun, data.pop("run", None) or {})
-    assert plan(build(SweepConfig, {"name": path.stem, "dataset": "any", **data}))
+    asked = build(SweepFile, {"name": path.stem, "dataset": "any", **load_yaml(path)})
+    assert plan(asked.sweep)
 
 
 def check_generate(path: Path) -> None:
-    data = load_yaml(path)
-    build(GenerateRun, data.pop("run", None) or {})
-    build(GenerateJob, {"name": "any", "sweep": "any", **data})
+    build(GenerateFile, {"name": "any", "sweep": "any", **load_yaml(path)})
 
 
 def check_demo(path: Path) -> None:
-    """The demo's files are the verbs' own: named for the verb, ingest.yaml, sweep.yaml, generate.yaml."""
-    verb = path.stem.split("-")[0]
-    if verb == "ingest":
-        build(IngestConfig, {"name": "any", "source": "any", **load_yaml(path)})
-    elif verb == "generate":
-        check_generate(path)
-    else:
-        check_sweep(path)
+    """The demo's files are the verbs' own: named for the verb: ingest.yaml, sweep.yaml ..."""
+    CHECKS[path.stem](path)
 
 
-CHECKS = {"model": check_model, "sweeps": check_sweep, "generate": check_generate, "demo": check_demo}
+def check_ingest(path: Path) -> None:
+    build(IngestConfig, {"name": "any", "source": "any", **load_yaml(path)})
+
+
+def check_album(path: Path) -> None:
+    build(AlbumConfig, {"name": "any", "songs": "any", **load_yaml(path)})
+
+
+CHECKS = {
+    "model": check_model,
+    "sweeps": check_sweep,
+    "demo": check_demo,
+    "ingest": check_ingest,
+    "sweep": check_sweep,
+    "generate": check_generate,
+    "album": check_album,
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))

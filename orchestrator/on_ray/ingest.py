@@ -8,7 +8,6 @@ dataset.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
 import logging
@@ -16,7 +15,7 @@ import os
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing
 from typing import Any
 
 import ray
@@ -53,7 +52,7 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
     when storage fails in mid-run; then no card is written and the same command goes on.
     """
     found = scan(config.source)
-    with _claimed(folder):
+    with hold(folder):
         refuse_other_config(folder, CONFIG, config)
         outcomes: dict[str, Outcome] = {}
         for outcome in _outcomes(found.audio, folder, config.sample_rate):
@@ -70,29 +69,6 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
         folder.write(REPORT, report.to_text(most=None).encode())
         commit.write_record(folder, CARD, card)
     return report
-
-
-@contextmanager
-def _claimed(folder: Storage) -> Iterator[None]:
-    """Hold the dataset's lease, which also finds a folder that can't be written; an empty one is not left behind."""
-    with ExitStack() as stack:
-        stack.callback(_remove_empty, folder)
-        try:
-            stack.enter_context(hold(folder))
-        except (StorageError, OSError) as error:
-            cause = error if isinstance(error, OSError) else error.__cause__
-            if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
-                raise
-            raise BadInput(
-                f"the dataset's folder {folder} can't be written: {cause}; choose another workspace"
-            ) from error
-        yield
-
-
-def _remove_empty(folder: Storage) -> None:
-    if folder.local:
-        with suppress(OSError):  # it holds something, which is as it should be
-            folder.local.rmdir()
 
 
 def _outcomes(files: list[AudioFile], folder: Storage, sample_rate: int) -> Iterator[Outcome]:

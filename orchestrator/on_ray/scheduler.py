@@ -86,7 +86,8 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         if kind == "start":
             self._journal.add("start", name, attempt=result["attempt"], step=result["step"])
         if kind == "failed":
-            self._end(name, "failed", result["reason"], final=True)
+            # A model that diverged would do so again; what was wrong with the storage or the machine may be mended.
+            self._end(name, "failed", result["reason"], final=result["reason"].startswith("diverged"))
         if kind == "saved":
             decision = self._decisions.report(name, result["attempt"], result["step"], result["bits"])
             if decision == TrialScheduler.STOP:

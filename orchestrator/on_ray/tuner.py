@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 
 from cluster.connect import largest_node
 from orchestrator.config import Resources, SweepConfig, SweepRun
+from orchestrator.interrupt import stopping_tune
 from orchestrator.journal import Journal
 from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report
 from orchestrator.on_ray.trainable import assignment, run_trial
@@ -56,13 +57,15 @@ def run_trials(
     workspace: Workspace,
     config: SweepConfig,
     run: SweepRun,
+    resources: dict[str, float],
     planned: list[PlannedTrial],
     seen: Callable[[str, Report], None],
     tick: Callable[[], None],
 ) -> None:
-    """Run every planned trial that has not ended. Ray must be connected.
+    """Run every planned trial that has not ended, each with the `resources` of per_trial. Ray must be connected.
 
-    `seen(trial, report)` hears every report and end; `tick()` is called at each turn of Tune's loop.
+    `seen(trial, report)` hears every report and end; `tick()` is called at each turn of Tune's loop. Raises
+    KeyboardInterrupt on Ctrl-C, once Tune has ended in order.
     """
     journal = Journal(workspace.sweep(config.name))
     ended = journal.ended()
@@ -73,9 +76,9 @@ def run_trials(
     scheduler = JournalScheduler(Decisions(config.schedule, steps, journal), journal, seen)
     where = str(workspace.storage)
     jobs = [assignment(where, config.name, config.dataset, t.name, t.experiment) for t in waiting]
-    with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch, stopping_tune():
         Tuner(
-            tune.with_resources(run_trial, per_trial(run.resources)),
+            tune.with_resources(run_trial, resources),
             param_space={"job": tune.grid_search(jobs)},
             tune_config=TuneConfig(
                 scheduler=scheduler,

@@ -65,11 +65,19 @@ class Shipping:
         if problem:
             rest = "the metrics are safe in the workspace, and the same command again ships the rest"
             return f"W&B: {problem}; {rest} (log: {self.folder / LOG})"
+        runs = f"{runs} run" if runs == 1 else f"{runs} runs"
         if self.mode == "online":
-            return f"W&B: {runs} runs at {status.get('url') or 'the server'}"
-        return (
-            f"W&B: {runs} runs offline in {self.folder} (wandb sync {self.folder}/offline-run-* ships them)"
+            return f"W&B: {runs} at {status.get('url') or 'the server'}"
+        return f"W&B: {runs} offline in {self.folder} (wandb sync {self.folder}/offline-run-* ships them)"
+
+
+def require_trackable(tracking: Tracking) -> Mode | None:
+    """How the sweep will be tracked; None is not at all. Raises BadInput when what was asked for can't be done."""
+    if not PROJECT.match(tracking.project):
+        raise BadInput(
+            f"tracking.project {tracking.project!r} must be PROJECT or ENTITY/PROJECT in letters, digits, . _ -"
         )
+    return tracking_mode(tracking)
 
 
 def start_shipper(
@@ -84,11 +92,7 @@ def start_shipper(
     `say` gets the line about a missing wandb; `options` are more of the shipper's own. Raises BadInput when what was
     asked for can't be done, StorageError when there is no place for it; later failures are in the log and finish().
     """
-    if not PROJECT.match(tracking.project):
-        raise BadInput(
-            f"tracking.project {tracking.project!r} must be PROJECT or ENTITY/PROJECT in letters, digits, . _ -"
-        )
-    mode = tracking_mode(tracking)
+    mode = require_trackable(tracking)
     if mode is None:
         if tracking.wandb == "auto" and not wandb_installed():
             say(f"W&B is not installed: metrics stay in the workspace ({INSTALL} to track there)")

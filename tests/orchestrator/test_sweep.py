@@ -149,6 +149,7 @@ def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp
     assert any(len(each) == 2 and each[2] >= 40 for each in starts), "no trial went on from its checkpoint"
 
 
+@pytest.mark.system
 def test_killed_worker_is_started_again_from_its_last_checkpoint(tmp_path, undisturbed):
     workspace, log = made_workspace(tmp_path / "workspace"), tmp_path / "log"
     process = start(workspace, sweep_file(tmp_path), log)

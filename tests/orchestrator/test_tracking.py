@@ -235,7 +235,7 @@ def test_shipper_killed_midway_and_trial_resumed_ships_each_step_once(
     wait_for(lambda: any(row["step"] >= 70 for path in band.offline_runs(trial) for row in history_of(path)))
     band.play(trial, band.begin(trial, 50), 60, 200)  # the worker died; the second attempt redoes 60 to 120
     band.end(trial)
-    assert "1 runs offline" in shipping.finish(30)
+    assert "1 run offline" in shipping.finish(30)
     check_offline(band, trial)
     folders = [str(path.parent) for path in band.offline_runs(trial)]
     assert len(folders) > 1
@@ -272,7 +272,7 @@ def test_shipper_online_killed_midway_resumes_the_run_and_ships_each_step_once(
     kill(shipping)
     band.play(trial, attempt, 110, 200)
     band.end(trial)
-    assert start(band, "online").finish(30) == f"W&B: 1 runs at {server.url}/band/riffs"
+    assert start(band, "online").finish(30) == f"W&B: 1 run at {server.url}/band/riffs"
     check_online(band, server, trial)
 
 
@@ -297,7 +297,7 @@ def test_finish_with_a_server_that_fails_returns_in_time_and_a_later_run_ships_a
     check_no_key(band)
     server.answer = "ok"
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    assert start(band, "online").finish(30) == f"W&B: 1 runs at {server.url}/band/riffs"
+    assert start(band, "online").finish(30) == f"W&B: 1 run at {server.url}/band/riffs"
     check_online(band, server, trial)
 
 
