@@ -61,7 +61,7 @@ class NativeBackend:
             raise SampleRNNError(library)
         self.slots, self.threads, self.precision, self.isa = slots, threads, precision, library.isa
         self._config = model.config
-        self._features = model.tiers[-1].layers[0].w_x.shape[0] - self._config.context
+        self._features = model.features
         self._c = library.c
         self._handle: ctypes.c_void_p | None = _create(
             library, model, self._features, slots, threads, PRECISIONS.index(precision)

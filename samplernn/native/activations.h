@@ -40,7 +40,8 @@ struct Member {
 
     struct TierInputs {
         TierInputs(const Model<P>& model, const Tier<P>& tier, int rows)
-            : frame_width(padded(tier.frame_size + (tier.top ? model.features : 0), P::ALIGN)), frame_values(size_t(rows) * frame_width),
+            : frame_width(padded(tier.frame_size + (tier.top ? model.features : 0), P::ALIGN)),
+              frame_values(size_t(rows) * frame_width),
               frame(rows, frame_width), x(rows, tier.width), reset(rows, model.wide), out(rows, model.wide) {
             for (int layer = 0; layer < model.n_rnn; ++layer) h.emplace_back(rows, model.wide);
         }
@@ -53,7 +54,8 @@ struct Member {
 
     Member(const Model<P>& model, int rows)
         : hidden_values(size_t(rows) * model.wide), first(rows, model.wide), second(rows, model.wide),
-          sums(Matrix<P>::SUMS), draw(model.levels), streams(rows), table_rows(size_t(rows) * model.frame) {
+          sums(Matrix<P>::SUMS), draw(model.levels), streams(rows),
+          table_rows(size_t(rows) * model.frame) {
         for (const Tier<P>& tier : model.tiers) tiers.emplace_back(model, tier, rows);
     }
 

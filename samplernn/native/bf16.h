@@ -51,8 +51,8 @@ struct Bf16 {
     static constexpr int ROWS = 6;
 
     template <int M>
-    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const uint16_t* w, int depth, const float*,
-                              Ahead ahead) {
+    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const uint16_t* w, int depth,
+                              const float*, Ahead ahead) {
         const uint16_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         __m512 c[M][4];
@@ -76,8 +76,8 @@ struct Bf16 {
     static constexpr int ROWS = 4;  // 8 accumulators, 4 weights (even and odd k), 2 inputs
 
     template <int M>
-    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const uint16_t* w, int depth, const float*,
-                              Ahead) {
+    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const uint16_t* w, int depth,
+                              const float*, Ahead) {
         const uint16_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
@@ -148,7 +148,8 @@ struct Bf16 {
         }
     }
 #else
-    static void add(float* sums, const Inputs& in, Range rows, int from, const uint16_t* w, int depth, const float* scale) {
+    static void add(float* sums, const Inputs& in, Range rows, int from, const uint16_t* w, int depth,
+                    const float* scale) {
         add_in_tiles<Bf16>(sums, in, rows, from, w, depth, scale);
     }
 #endif

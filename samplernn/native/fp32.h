@@ -33,8 +33,8 @@ struct Fp32 {
     static constexpr int ROWS = 6;  // 24 accumulators, 4 weights, 1 input
 
     template <int M>
-    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth, const float*,
-                              Ahead ahead) {
+    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth,
+                              const float*, Ahead ahead) {
         const float* x = in.data + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         __m512 c[M][4];
@@ -61,8 +61,8 @@ struct Fp32 {
     static constexpr int ROWS = 6;  // 12 accumulators, 2 weights, 1 input
 
     template <int M>
-    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth, const float*,
-                              Ahead ahead) {
+    static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const float* w, int depth,
+                              const float*, Ahead ahead) {
         const float* x = in.data + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         constexpr int WIDE = M == 1 ? 8 : 2;  // registers of outputs: one row alone needs 8 chains to hide latency
@@ -88,7 +88,8 @@ struct Fp32 {
     }
 #endif
 
-    static void add(float* sums, const Inputs& in, Range rows, int from, const float* w, int depth, const float* scale) {
+    static void add(float* sums, const Inputs& in, Range rows, int from, const float* w, int depth,
+                    const float* scale) {
         add_in_tiles<Fp32>(sums, in, rows, from, w, depth, scale);
     }
 };

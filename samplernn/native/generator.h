@@ -18,8 +18,9 @@ class Generator {
 
   public:
     explicit Generator(const SnnModel& about)
-        : model_(about), team_(about.threads), first_(size_t(about.slots) * model_.wide), hidden_(size_t(about.slots) * model_.wide),
-          logits_width_(Draw(about.q_levels).width()), logits_(size_t(about.slots) * logits_width_) {
+        : model_(about), team_(about.threads), first_(size_t(about.slots) * model_.wide),
+          hidden_(size_t(about.slots) * model_.wide), logits_width_(Draw(about.q_levels).width()),
+          logits_(size_t(about.slots) * logits_width_) {
         for (const Tier<P>& tier : model_.tiers) values_.emplace_back(model_, tier, about.slots);
         for (int i = 0; i < about.threads; ++i) members_.push_back(std::make_unique<Mine>(model_, about.slots));
     }
@@ -65,37 +66,36 @@ class Generator {
 
     // ---- states between blocks
 
-    int16_t* past(const SnnBlock& block, int row) { return codes_.data() + size_t(row) * (model_.context + block.samples); }
-
-    // Where layer's part (0: h, 1: c) of a slot stands outside.
-    float* outside(const SnnBlock& block, int tier, int slot, int layer, int part) const {
-        return block.states[tier] + ((int64_t{slot} * model_.n_rnn + layer) * model_.parts() + part) * model_.dim;
+    // A row's codes: the largest frame before the block, then the block.
+    int16_t* past(const SnnBlock& block, int row) {
+        return codes_.data() + size_t(row) * (model_.context + block.samples);
     }
 
     void take_up(const SnnBlock& block, int row) {
-        const int slot = block.slots[row], dim = model_.dim;
+        const int slot = block.slots[row];
         std::memcpy(past(block, row), block.history + int64_t{slot} * model_.context, model_.context * 2);
-        for (size_t tier = 0; tier < values_.size(); ++tier) {
-            TierValues<P>& v = values_[tier];
-            for (int layer = 0; layer < model_.n_rnn; ++layer) {
-                std::memcpy(&v.h[v.now][layer][size_t(row) * model_.wide], outside(block, tier, slot, layer, 0), dim * 4);
-                if (model_.rnn != SNN_LSTM) continue;
-                std::memcpy(&v.c[layer][size_t(row) * model_.wide], outside(block, tier, slot, layer, 1), dim * 4);
-            }
-        }
+        each_state(block, row, [&](float* outside, float* inside) { std::memcpy(inside, outside, model_.dim * 4); });
     }
 
     void put_down(const SnnBlock& block, int row) {
-        const int slot = block.slots[row], dim = model_.dim;
+        const int slot = block.slots[row];
         const int16_t* codes = past(block, row);
         std::memcpy(block.history + int64_t{slot} * model_.context, codes + block.samples, model_.context * 2);
         std::memcpy(block.codes + int64_t{slot} * block.samples, codes + model_.context, block.samples * 2);
+        each_state(block, row, [&](float* outside, float* inside) { std::memcpy(outside, inside, model_.dim * 4); });
+    }
+
+    // move(outside, inside) for every part of every layer of every tier of a row.
+    template <class Move>
+    void each_state(const SnnBlock& block, int row, Move move) {
+        const size_t at = size_t(row) * model_.wide;
         for (size_t tier = 0; tier < values_.size(); ++tier) {
-            const TierValues<P>& v = values_[tier];
-            for (int layer = 0; layer < model_.n_rnn; ++layer) {
-                std::memcpy(outside(block, tier, slot, layer, 0), &v.h[v.now][layer][size_t(row) * model_.wide], dim * 4);
-                if (model_.rnn != SNN_LSTM) continue;
-                std::memcpy(outside(block, tier, slot, layer, 1), &v.c[layer][size_t(row) * model_.wide], dim * 4);
+            TierValues<P>& v = values_[tier];
+            float* outside = block.states[tier] +
+                             int64_t{block.slots[row]} * model_.n_rnn * model_.parts() * model_.dim;
+            for (int layer = 0; layer < model_.n_rnn; ++layer, outside += model_.parts() * model_.dim) {
+                move(outside, &v.h[v.now][layer][at]);
+                if (model_.parts() == 2) move(outside + model_.dim, &v.c[layer][at]);
             }
         }
     }
@@ -183,8 +183,8 @@ class Generator {
         return parts;
     }
 
-    void lstm(const Tier<P>& tier, TierValues<P>& v, const typename Mine::TierInputs& in, int layer, int next, int member,
-              Range rows, float* sums) {
+    void lstm(const Tier<P>& tier, TierValues<P>& v, const typename Mine::TierInputs& in, int layer, int next,
+              int member, Range rows, float* sums) {
         const Matrix<P>& gates = tier.layers[layer].gates;
         std::vector<const Inputs*> parts = layer_inputs(in, layer);
         parts.push_back(&in.h[layer]);

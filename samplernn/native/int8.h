@@ -180,7 +180,8 @@ struct Int8 {
         _tile_stored(3, sums + TILE_ROWS * PANEL + 16, SUM_STRIDE);
     }
 
-    static void add(float* sums, const Inputs& in, Range rows, int from, const int8_t* w, int depth, const float* scale) {
+    static void add(float* sums, const Inputs& in, Range rows, int from, const int8_t* w, int depth,
+                    const float* scale) {
         if (rows.end - rows.begin < FEW || depth % TILE_BYTES) {
             add_in_tiles<Int8>(sums, in, rows, from, w, depth, scale);
             return;
@@ -206,7 +207,8 @@ struct Int8 {
 
     static constexpr int FEW = 3;  // rows that are faster by VNNI, which gives the same integers
 #else
-    static void add(float* sums, const Inputs& in, Range rows, int from, const int8_t* w, int depth, const float* scale) {
+    static void add(float* sums, const Inputs& in, Range rows, int from, const int8_t* w, int depth,
+                    const float* scale) {
         add_in_tiles<Int8>(sums, in, rows, from, w, depth, scale);
     }
 #endif

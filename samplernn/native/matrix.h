@@ -58,7 +58,9 @@ class Matrix {
         for (int panel = panels.begin; panel < panels.end; ++panel) {
             for (int first = rows.begin; first < rows.end; first += P::GROUP) {
                 const Range group = {first, std::min(first + P::GROUP, rows.end)};
-                for (int i = 0; i < group.end - first; ++i) std::memcpy(sums + i * PANEL, &bias_[panel * PANEL], PANEL * 4);
+                for (int i = 0; i < group.end - first; ++i) {
+                    std::memcpy(sums + i * PANEL, &bias_[panel * PANEL], PANEL * sizeof(float));
+                }
                 const typename P::Weight* w = weights_.get() + panel * panel_size_;
                 for (size_t part = 0; part < depth_.size(); ++part) {
                     for (int from = 0; from < depth_[part]; from += P::DEPTH) {

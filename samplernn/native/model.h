@@ -20,7 +20,7 @@ inline std::vector<int> group_columns(int groups, int dim, int wide, int first =
     return columns;
 }
 
-// The four gates of 16 units side by side in a panel, i, f, o, g, so that one panel has all that an LSTM's update needs.
+// The four gates of 16 units side by side in a panel, i, f, o, g: one panel has all that an LSTM's update needs.
 inline std::vector<int> lstm_columns(int dim, int wide) {
     std::vector<int> columns;
     for (int unit = 0; unit < wide; unit += LANES) {
@@ -85,7 +85,8 @@ class Model {
         const std::vector<int> plain = group_columns(1, dim, wide);
         const float* expand = take();
         const float* expand_bias = take();
-        if (!top) tier.expand = Matrix<P>({{expand, frame_size, dim, padded(frame_size, P::ALIGN)}}, plain, expand_bias);
+        const Source own = {expand, frame_size, dim, padded(frame_size, P::ALIGN)};
+        if (!top) tier.expand = Matrix<P>({own}, plain, expand_bias);
         std::vector<Source> outputs;
         for (int layer = 0; layer < n_rnn; ++layer) {
             tier.layers.push_back(read_layer(layer, n_in, tier.width));

@@ -1,8 +1,8 @@
 // What the three precisions share: how wide a panel of weights is, and how rows are cut into tiles of registers.
 //
 // A precision P gives: P::Weight, P::Inputs (rows of one kind of vector as its tiles read them; pack() makes them from
-// fp32), P::store_weights, P::Entry with its rows of the sample tier's table, and P::add, which adds the product of some
-// rows and one block of a panel to their sums [rows][64].
+// fp32), P::store_weights, P::Entry with the rows of the sample tier's table, and P::add, which adds the product of
+// some rows and one block of a panel to their sums [rows][64].
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ constexpr int PANEL = 64;  // outputs of one panel
 #define SNN_TILE __attribute__((noinline))
 #define SNN_UNROLL _Pragma("GCC unroll 16")
 
-// Where the next block of weights begins, of which a tile fetches its share on the way: `step` bytes for each step in k.
+// Where the next block of weights begins, of which a tile fetches its share on the way: `step` bytes for each k.
 struct Ahead {
     const char* at;
     int64_t step;

@@ -48,16 +48,14 @@ class Barrier {
 class Team {
   public:
     explicit Team(int size) : barrier(size), size_(size) {
-        for (int member = 1; member < size; ++member) threads_.emplace_back([this, member] { serve(member); });
-    }
-    ~Team() {
-        {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            closing_ = true;
+        try {
+            for (int member = 1; member < size; ++member) threads_.emplace_back([this, member] { serve(member); });
+        } catch (...) {  // the system has no more threads
+            close();
+            throw;
         }
-        wake_.notify_all();
-        for (std::thread& thread : threads_) thread.join();
     }
+    ~Team() { close(); }
     Team(const Team&) = delete;
     Team& operator=(const Team&) = delete;
 
@@ -78,6 +76,15 @@ class Team {
     Barrier barrier;
 
   private:
+    void close() {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            closing_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& thread : threads_) thread.join();
+    }
+
     void serve(int member) {
         for (unsigned seen = 0;;) {
             const std::function<void(int)>* work;

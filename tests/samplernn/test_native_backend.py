@@ -17,7 +17,7 @@ from samplernn.generate.backend import Request
 from samplernn.generate.native_backend import PRECISIONS, NativeBackend, unavailable
 from samplernn.generate.song_rng import uniforms
 from tests.samplernn import reference
-from tests.samplernn.test_generate import FULL
+from tests.samplernn.asking import FULL
 from tests.samplernn.test_model import made
 
 WHY_NOT = unavailable()
