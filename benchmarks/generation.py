@@ -163,9 +163,7 @@ def measure(name: str, options: argparse.Namespace, found: dict[str, float], rep
     backends, slots = {}, max(options.songs or SONGS)
     for precision in options.precisions:
         start = time.perf_counter()
-        backends[precision] = NativeBackend(
-            model, max(options.songs), options.threads, precision, options.isa
-        )
+        backends[precision] = NativeBackend(model, slots, options.threads, precision, options.isa)
         backends[precision].advance(request(slots, 1, config.context, 0))
         report.add(f"{name} {precision} start-up", "s", [time.perf_counter() - start])
     for songs in options.songs or (SONGS_3_TIERS if len(config.frame_sizes) > 1 else SONGS):
