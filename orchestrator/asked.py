@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,12 @@ from orchestrator.merge import build, load_yaml, parse_overrides
 from orchestrator.recipe import Recipe
 from orchestrator.shorthand import spell_out
 from orchestrator.workspace import check_name
+from samplernn.config import Experiment
+from samplernn.errors import BadInput
 
 Model = TypeVar("Model", bound=BaseModel)
 YAML = (".yaml", ".yml")
+PRESETS = Path(__file__).parent.parent / "configs" / "model"
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
@@ -38,6 +42,11 @@ def train_asked(words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
         data = {"name": as_name(Path(file).stem), **load_yaml(file)}
     data |= {"space": {}, "search": "grid", "num_samples": None, "schedule": {"type": "none"}}
     return _sweep(data, words, debug)
+
+
+def experiment_asked(words: list[str]) -> Experiment:
+    """`doctor name=value ...`: the model and training to look at."""
+    return _built(Experiment, *_with_preset({}, words, ("model",)))
 
 
 def songs_asked(name: str, words: list[str]) -> GenerateFile:
@@ -70,9 +79,33 @@ def as_name(text: str) -> str:
 
 
 def _sweep(data: dict[str, Any], words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
-    asked = _built(SweepFile, data, words)
+    asked = _built(SweepFile, *_with_preset(data, words, ("base", "model")))
     check_name(asked.name)
     return (made_tiny(asked.sweep) if debug else asked.sweep), asked.run
+
+
+def _with_preset(
+    data: dict[str, Any], words: list[str], where: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """Put configs/model/NAME.yaml below what was given, for `preset=NAME` or `base: {preset: NAME}`."""
+    data = copy.deepcopy(data)
+    section = data
+    for key in where[:-1]:
+        inner: Any = section.get(key) or {}
+        if not isinstance(inner, dict):
+            return data, words  # validation says what is wrong
+        section[key] = inner
+        section = inner
+    name: Any = section.pop("preset", None)
+    for word in [word for word in words if word.startswith("preset=")]:
+        name = word.removeprefix("preset=")
+    if name is None:
+        return data, words
+    there = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    if name not in there:
+        raise BadInput(f"there is no preset {name!r}; there are {', '.join(there)}")
+    section[where[-1]] = load_yaml(str(there[name])) | (section.get(where[-1]) or {})
+    return data, [word for word in words if not word.startswith("preset=")]
 
 
 def _built(model: type[Model], data: dict[str, Any], words: list[str]) -> Model:

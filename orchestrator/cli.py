@@ -238,12 +238,21 @@ def album(
     out.print(result.to_text(), markup=False, soft_wrap=True)
 
 
-@app.command(cls=taking(), short_help="Say what this machine can do, and what is wrong.")
-def doctor(workspace: Where = None) -> None:
-    """Say what this machine can do, and what is wrong with it."""
-    from orchestrator.doctor import examine, render
+@app.command(
+    cls=taking("samplernn.config:Experiment"), short_help="Say what this machine can do, and what is wrong."
+)
+def doctor(settings: Settings = None, workspace: Where = None) -> None:
+    """Say what this machine can do, and what is wrong with it; with settings, whether such a model fits into memory.
 
+    Example: orchestrator doctor dim=2048 n_rnn=5 batch_size=128
+    """
+    from orchestrator.asked import experiment_asked
+    from orchestrator.doctor import examine, fits, render
+
+    experiment = experiment_asked(settings) if settings else None
     findings = examine(_open(workspace))
+    if experiment is not None:
+        findings += fits(experiment)
     out.print(render(findings))
     raise typer.Exit(SOME_FAILED if any(finding.state == "bad" for finding in findings) else DONE)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from samplernn import commit
 from samplernn.errors import BadInput, Damaged
+from samplernn.features import Features, measure_features
 from samplernn.storage import Storage
 
 CARD = "dataset.json"
@@ -53,6 +54,22 @@ class Track:
             reader.get_batch(i).column(0).to_numpy(zero_copy_only=True)
             for i in range(reader.num_record_batches)
         ]
+
+        self._features: dict[str, Features] = {}
+
+    @property
+    def samples(self) -> int:
+        """Length in samples."""
+        return sum(len(batch) for batch in self._batches)
+
+    def features(self, names: Sequence[str]) -> Features:
+        """Local conditioning of the whole track (see features.py), measured when first asked for: [rows, names]."""
+        for name in names:
+            if name not in self._features:
+                pcm = np.empty(self.samples, dtype=np.int16)
+                self.read(0, len(pcm), pcm)
+                self._features[name] = measure_features(pcm, [name])
+        return np.concatenate([self._features[name] for name in names], axis=1)
 
     def read(self, start: int, stop: int, out: Pcm) -> None:
         """Copy samples [start, stop) to the front of out."""

@@ -41,6 +41,12 @@ class ModelConfig(Frozen):
     """Weight normalisation (arXiv 1602.07868) of every matrix but the embedding."""
     learn_h0: bool = False
     """Learn the RNNs' state at the start of a chunk; zeros otherwise."""
+    random_h0: bool = False
+    """Start each training chunk from states drawn from [-0.5, 0.5), as the original's clips were meant to start."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every RNN layer's outputs that the next layer does not see while training."""
+    features: tuple[Literal["onset"], ...] = ()
+    """Local conditioning, measured from the audio itself and fed to the top tier: onset is the onset strength."""
     emb_size: Annotated[int, Field(ge=0, le=4096)] = 256
     """Size of the sample embedding; 0 feeds one-hot samples."""
     q_levels: Annotated[int, Field(ge=2)] = 256
@@ -66,6 +72,10 @@ class ModelConfig(Frozen):
             raise ValueError(
                 "skip_conn needs n_rnn >= 2 and n_rnn is 1; set model.skip_conn=false or add a layer"
             )
+        if self.learn_h0 and self.random_h0:
+            raise ValueError("learn_h0 and random_h0 both say where a chunk starts; set one of them to false")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError(f"features {list(self.features)} names one twice; leave one out")
         return self
 
     @property
@@ -96,8 +106,29 @@ class TrainConfig(Frozen):
     """Training chunks, evenly spaced and overlapping as needed; null lays them end to end."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """Adam's step size."""
+    lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    """How the step size goes on after `lr_decay_after` steps: cosine falls to 0 at max_steps, exponential halves every
+    `lr_half_life` steps."""
+    lr_decay_after: Annotated[int, Field(ge=0)] = 0
+    """Steps at the full step size before the schedule begins."""
+    lr_half_life: Annotated[int, Field(ge=1)] = 10_000
+    """Steps in which the exponential schedule halves the step size."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    """adamw decays the weights apart from the gradient (arXiv 1711.05101)."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW's weight decay."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
-    """Every gradient element is clipped to [-grad_clip, grad_clip]; null does not clip."""
+    """Bound of the gradient (of a loss in bits); null does not clip."""
+    clip_by: Literal["element", "norm"] = "element"
+    """What grad_clip bounds: every element, as in the original, or the norm of all gradients together."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts the batch is walked in, one after the other, before a step: the same step in less memory."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of the matrix products; weights, state and loss are float32 in each. tf32 is for GPUs, and fp32 on a CPU."""
+    compile: bool = False
+    """torch.compile the step on a GPU. A CPU has its own passes, and is not changed by this."""
+    diverge_after: Annotated[int, Field(ge=1)] | None = None
+    """From this step on a checkpoint that predicts no better than the samples' histogram ends the run as diverged."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 123
     """Seeds the initial weights and the order of the chunks."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 10_000
@@ -115,6 +146,14 @@ class TrainConfig(Frozen):
     def _check(self) -> TrainConfig:
         if self.seq_len is not None and self.n_frames is not None:
             raise ValueError("seq_len and n_frames both set the TBPTT window; give one of them")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}; take one of its divisors"
+            )
+        if self.weight_decay and self.optimiser != "adamw":
+            raise ValueError(
+                f"weight_decay {self.weight_decay} belongs to optimiser adamw; set train.optimiser=adamw"
+            )
         return self
 
 
