@@ -94,7 +94,7 @@ class SweepIndex:
         self.cells: dict[str, Cell] = {}
         self._broken: set[str] = set()
         self._entries, self._count = 0, 0
-        self._lock = threading.Lock()
+        self._lock, self._showing = threading.Lock(), threading.Lock()
 
     def refresh(self) -> None:
         """Look for what is new. A sweep that vanished or can't be read keeps what is known, and `trouble` says why."""
@@ -143,8 +143,7 @@ class SweepIndex:
         return (trial.shown for trial in list(self.trials.values()) if trial.version > since)
 
     def _say(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            self.trouble, self.version = trouble, self.version + 1
+        self.trouble = trouble
 
     def _read_journal(self) -> dict[str, tuple[str, str]]:
         folder, states = self.folder.at("journal"), {}
@@ -220,8 +219,7 @@ class SweepIndex:
                     for sound in cell.sounds
                 ],
             ]
-            for cell in trial.cells.values()
-            if cell.sounds
+            for cell in {cell.step: cell for cell in trial.cells.values() if cell.sounds}.values()
         ]
         trial.shown = {
             "id": trial.id,
@@ -233,8 +231,9 @@ class SweepIndex:
             "sorts": _means(trial),
             "cells": cells,
         }
-        self.version += 1
-        trial.version = self.version
+        with self._showing:  # a reader that sees the new version must find the trial with it
+            trial.version = self.version + 1
+            self.version += 1
 
     def _flag_broken(self, cell: str, sound: Sound) -> int:
         return BROKEN if f"{cell}.{sound.item[-1]}" in self._broken else 0
