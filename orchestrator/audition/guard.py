@@ -73,7 +73,7 @@ class Guard:
                 return PlainTextResponse("only the room's own page may write", 403)
             if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
                 return PlainTextResponse("only JSON is taken", 415)
-        return self._ask_token(scope, headers) if self._token else None
+        return self._ask_token(self._token, scope, headers) if self._token else None
 
     def _is_ours(self, host: str) -> bool:
         name = (urlsplit(f"//{host}").hostname or "") if host and "@" not in host else ""
@@ -87,17 +87,16 @@ class Guard:
             return False
         return True
 
-    def _ask_token(self, scope: Scope, headers: Headers) -> Response | None:
-        assert self._token is not None
+    def _ask_token(self, token: str, scope: Scope, headers: Headers) -> Response | None:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if given and secrets.compare_digest(given.encode(), self._token.encode()):
-            answer = RedirectResponse(scope["path"], 303)
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+        if given and secrets.compare_digest(given.encode(), token.encode()):
+            answer = RedirectResponse("/", 303)
+            answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
             return answer
         try:
             kept = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             kept = None
-        if kept is not None and secrets.compare_digest(kept.value.encode(), self._token.encode()):
+        if kept is not None and secrets.compare_digest(kept.value.encode(), token.encode()):
             return None
         return PlainTextResponse("open the address with the token that the command printed", 401)

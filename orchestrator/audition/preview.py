@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from orchestrator.audition.index import Sound
-from orchestrator.pages.spectrogram import GAMMA, RANGE_DB, VERSION, colour_map, spectrogram
+from orchestrator.pages.spectrogram import VERSION, colour_map, shades, spectrogram
 from samplernn import commit
 from samplernn.audio import decode_flac
 from samplernn.errors import BadAudio, Damaged, StorageError
@@ -59,7 +59,7 @@ def preview(cache: Storage, sound: Sound) -> Preview:
         pcm, rate = decode_flac(commit.read_file(sound.folder, sound.file))
     except (FileNotFoundError, Damaged, BadAudio) as error:
         return Preview(error=str(error))
-    made = Preview(len(pcm) / rate, tuple(peaks(pcm, PEAKS).tolist()), _png(strip(pcm, rate)))
+    made = Preview(len(pcm) / rate, tuple(peaks(pcm, PEAKS).tolist()), _encoded(Image.fromarray(strip(pcm, rate))))
     body = {
         "version": _VERSION,
         "seconds": made.seconds,
@@ -98,17 +98,10 @@ def strip(pcm: npt.NDArray[np.int16], rate: int) -> Pixels:
     """Shades [STRIP_HEIGHT, STRIP_WIDTH]: the waveform, and the spectrogram below it."""
     levels = spectrogram(pcm, rate, STRIP_HEIGHT - WAVE_HEIGHT)
     at = (np.arange(STRIP_WIDTH) * levels.shape[1]) // STRIP_WIDTH
-    loudness = float(np.sqrt(np.mean((pcm / 32768.0) ** 2))) if pcm.size else 0.0
-    top = max(20 * np.log10(max(loudness, 1e-6)), -48.0)
-    shades = np.clip((levels[:, at] - top) / RANGE_DB + 1, 0, 1) ** GAMMA
     reach = peaks(pcm, STRIP_WIDTH) / 127 * (WAVE_HEIGHT / 2 - 1)
     distance = np.abs(np.arange(WAVE_HEIGHT) - (WAVE_HEIGHT - 1) / 2)[:, None]
     wave = np.where(distance <= np.maximum(reach, 0.5), _WAVE_SHADE, 0)
-    return np.concatenate([wave, (shades * 255).round()]).astype(np.uint8)
-
-
-def _png(shades: Pixels) -> bytes:
-    return _encoded(Image.fromarray(shades))
+    return np.concatenate([wave.astype(np.uint8), shades(levels[:, at], pcm)])
 
 
 def _encoded(picture: Image.Image) -> bytes:
