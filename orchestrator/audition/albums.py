@@ -47,7 +47,9 @@ def write_album(workspace: Workspace, songs: SongIndex, wanted: WantedAlbum) -> 
     for track in wanted.tracks:
         song = songs.shown.get(track.id)
         if song is None:
-            raise BadInput(f"a song of the tracklist is not there any more ({track.title or track.id}); take it off")
+            raise BadInput(
+                f"a song of the tracklist is not there any more ({track.title or track.id}); take it off"
+            )
         batches.add(song["batch"])
         tracklist.append(_entry(track, song))
     if len(batches) > 1:

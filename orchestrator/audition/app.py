@@ -73,7 +73,9 @@ def make_app(room: Room, host: str = "127.0.0.1", token: str | None = None, list
 
 def _files() -> dict[str, tuple[bytes, str]]:
     """All that may be asked for by name, read at the start: a request never becomes a path."""
-    found = [(path.relative_to(STATIC).as_posix(), path) for path in sorted(STATIC.rglob("*")) if path.is_file()]
+    found = [
+        (path.relative_to(STATIC).as_posix(), path) for path in sorted(STATIC.rglob("*")) if path.is_file()
+    ]
     found.append(("style.css", PAGES / "style.css"))
     return {name: (path.read_bytes(), TYPES[path.suffix]) for name, path in found if path.suffix in TYPES}
 

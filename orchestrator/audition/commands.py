@@ -22,7 +22,15 @@ def generate_from(workspace: Workspace, sweep: str, picks: Iterable[tuple[str, i
     lines = []
     for trial, step in sorted(picks):
         batch = f"{sweep[:40]}-{trial.partition('-')[0]}-{step}"
-        words = ("generate", sweep, f"trial={trial}", f"step={step}", f"name={batch}", "songs=20", "seconds=120")
+        words = (
+            "generate",
+            sweep,
+            f"trial={trial}",
+            f"step={step}",
+            f"name={batch}",
+            "songs=20",
+            "seconds=120",
+        )
         lines.append(orchestrator(workspace, *words))
     return lines
 

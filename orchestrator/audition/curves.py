@@ -26,6 +26,8 @@ def learning_curves(index: SweepIndex) -> str:
         )
         place = ranked.index(name) if name in best else COLOURS
         points = [(step, bits) for step, _, bits in trial.evaluations]
-        lines.append(Line(trial.id, label or name, points, place if place < COLOURS else None, trial.state[0]))
+        lines.append(
+            Line(trial.id, label or name, points, place if place < COLOURS else None, trial.state[0])
+        )
     title = f"{BITS.label} over steps, one line a trial"
     return curve_svg(lines, Axis("step", "steps"), BITS, title, y_max=chance)

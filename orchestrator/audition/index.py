@@ -88,7 +88,9 @@ class SweepIndex:
             self.config = SweepConfig.model_validate(commit.read_record(self.folder, CONFIG))
         except FileNotFoundError as error:
             known = ", ".join(workspace.names("sweeps")) or "none yet"
-            raise BadInput(f"there is no sweep {name!r} in {workspace.storage}; there are: {known}") from error
+            raise BadInput(
+                f"there is no sweep {name!r} in {workspace.storage}; there are: {known}"
+            ) from error
         self.version, self.trouble, self.ready = 0, "", False
         self.trials = {t.name: Trial(t, opaque("trial", name, t.name)) for t in plan(self.config)}
         self.cells: dict[str, Cell] = {}
@@ -243,7 +245,9 @@ def _means(trial: Trial) -> dict[str, float]:
     """The measures to sort by, of the trial's clips on average."""
     means = {}
     for name in SORTS:
-        values = [s.measures[name] for cell in trial.cells.values() for s in cell.sounds if name in s.measures]
+        values = [
+            s.measures[name] for cell in trial.cells.values() for s in cell.sounds if name in s.measures
+        ]
         if values:
             means[name] = fmean(values)
     return means

@@ -59,7 +59,9 @@ def preview(cache: Storage, sound: Sound) -> Preview:
         pcm, rate = decode_flac(commit.read_file(sound.folder, sound.file))
     except (FileNotFoundError, Damaged, BadAudio) as error:
         return Preview(error=str(error))
-    made = Preview(len(pcm) / rate, tuple(peaks(pcm, PEAKS).tolist()), _encoded(Image.fromarray(strip(pcm, rate))))
+    made = Preview(
+        len(pcm) / rate, tuple(peaks(pcm, PEAKS).tolist()), _encoded(Image.fromarray(strip(pcm, rate)))
+    )
     body = {
         "version": _VERSION,
         "seconds": made.seconds,

@@ -59,7 +59,9 @@ class Audio:
         path = f"{sound.folder.root}/{sound.file}"
         root = self._root.local
         if root is not None and not Path(path).resolve(strict=True).is_relative_to(root.resolve()):
-            raise Damaged(f"{path} is a link out of the workspace and is not followed; put the file itself there")
+            raise Damaged(
+                f"{path} is a link out of the workspace and is not followed; put the file itself there"
+            )
         info = sound.folder.fs.get_file_info(path)
         key = (path, sound.sha256, info.size or 0, info.mtime_ns or 0)
         if key not in self._verified:

@@ -34,7 +34,12 @@ def serve(
         say(f"from elsewhere: ssh -L {port}:localhost:{port} THIS-MACHINE, then the same address")
     threading.Thread(target=room.look, daemon=True).start()
     settings = uvicorn.Config(
-        app, log_level="error", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2
+        app,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=2,
     )
     with bound:
         uvicorn.Server(settings).run(sockets=[bound])
@@ -53,6 +58,8 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.bind((host, port))
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        remedy = "is another room open? take port=0 for any free one" if taken else "give another host= or port="
+        remedy = (
+            "is another room open? take port=0 for any free one" if taken else "give another host= or port="
+        )
         raise BadInput(f"{host}:{port} can't be listened on ({error.strerror}); {remedy}") from error
     return bound
