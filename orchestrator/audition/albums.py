@@ -39,8 +39,8 @@ class WantedAlbum(Frozen):
 def write_album(workspace: Workspace, songs: SongIndex, wanted: WantedAlbum) -> str:
     """Write albums/<name>/tracklist.yaml and return where it is.
 
-    Raises BadInput for a bad name, a song that is not there, a region that is none or songs of two batches; StorageError
-    when it can't be written.
+    Raises BadInput for a bad name, a song that is not there, a region that is none or songs of two batches, and
+    StorageError when it can't be written.
     """
     folder = workspace.album(check_name(wanted.name))
     tracklist, batches = [], set()

@@ -155,9 +155,7 @@ def _generate(room: Room, request: Request) -> Response:
 
 
 async def _mark(room: Room, request: Request) -> Response:
-    return await _taken(
-        request, MarkAsked, lambda asked: _nothing(room.mark(asked.listener, asked.id, asked.set))
-    )
+    return await _taken(request, MarkAsked, lambda asked: room.mark(asked.listener, asked.id, asked.set))
 
 
 async def _album(room: Room, request: Request) -> Response:
@@ -177,7 +175,7 @@ async def _taken(request: Request, model: type[Asked], act: Callable[[Asked], An
             return PlainTextResponse(f"more than {MAX_BODY} bytes", 413)
     try:
         asked = model.model_validate_json(body)
-        return JSONResponse(await run_in_threadpool(act, asked))
+        return JSONResponse(await run_in_threadpool(act, asked) or {})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -186,10 +184,6 @@ async def _taken(request: Request, model: type[Asked], act: Callable[[Asked], An
         return PlainTextResponse(str(error), 422)
     except StorageError as error:
         return PlainTextResponse(str(error), FULL)
-
-
-def _nothing(_: None) -> dict[str, Any]:
-    return {}
 
 
 def _absent() -> Response:

@@ -46,7 +46,7 @@ def choose(
         steps = sorted({step for step, _ in list_commits(workspace.trial(sweep, trial), "model")})
         if config.step not in steps and not drop:
             raise BadInput(f"{trial} has no checkpoint at step {config.step}; there are: {steps[:20]}")
-        mark = Mark(verdict=None if drop else PICK)
+        mark = Mark(verdict=None if drop else "pick")
         add_mark(workspace, listener, "sweeps", sweep, (trial, config.step), mark)
     marks = Marks(workspace, "sweeps", sweep)
     marks.refresh()

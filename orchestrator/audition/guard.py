@@ -1,4 +1,4 @@
-"""Who may talk to the room: only its own pages, only under its own names, and with the token where it listens to others.
+"""Who may talk to the room: its own pages alone, under its own names, and with the token where it listens to others.
 
 - The Host header must name this server (a loopback name, the host it was told, or a bare IP address where it listens
   on all), so that no site can reach it through a name of its own (DNS rebinding).

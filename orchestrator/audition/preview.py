@@ -30,8 +30,8 @@ PEAKS = 600
 STRIP_WIDTH, STRIP_HEIGHT = 152, 42
 """Pixels of a thumbnail: a waveform above a spectrogram."""
 WAVE_HEIGHT = 14
-COLUMNS = 2
-"""Thumbnails side by side in a cell."""
+SINGLE = 3
+"""So many thumbnails of a cell are below one another; more are in two columns. The page lays its buttons out alike."""
 _VERSION = f"{VERSION}.1"
 _WAVE_SHADE = 190
 
@@ -74,12 +74,13 @@ def preview(cache: Storage, sound: Sound) -> Preview:
 
 
 def sheet(previews: Sequence[Preview]) -> bytes:
-    """PNG of all thumbnails of a cell, COLUMNS side by side; a sound without one leaves its place black."""
-    rows = -(-len(previews) // COLUMNS) or 1
-    whole = np.zeros((rows * STRIP_HEIGHT, COLUMNS * STRIP_WIDTH), dtype=np.uint8)
+    """PNG of all thumbnails of a cell, as they lie on the wall; a sound without one leaves its place black."""
+    columns = 1 if len(previews) <= SINGLE else 2
+    rows = -(-len(previews) // columns) or 1
+    whole = np.zeros((rows * STRIP_HEIGHT, columns * STRIP_WIDTH), dtype=np.uint8)
     for at, made in enumerate(previews):
         if made.strip:
-            row, column = divmod(at, COLUMNS)
+            row, column = divmod(at, columns)
             y, x = row * STRIP_HEIGHT, column * STRIP_WIDTH
             whole[y : y + STRIP_HEIGHT, x : x + STRIP_WIDTH] = np.asarray(Image.open(io.BytesIO(made.strip)))
     picture = Image.fromarray(whole)
@@ -93,7 +94,8 @@ def peaks(pcm: npt.NDArray[np.int16], points: int) -> npt.NDArray[np.int64]:
     if not len(pcm):
         return np.zeros(points, dtype=np.int64)
     loudest = np.maximum.reduceat(np.abs(pcm.astype(np.int32)), np.minimum(edges, len(pcm) - 1))
-    return np.minimum(127, loudest * 127 // 32767).astype(np.int64)
+    heights: npt.NDArray[np.int64] = np.minimum(127, loudest.astype(np.int64) * 127 // 32767)
+    return heights
 
 
 def strip(pcm: npt.NDArray[np.int16], rate: int) -> Pixels:

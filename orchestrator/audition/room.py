@@ -153,11 +153,14 @@ class Room:
         return {**marks.get(listener, {}), "others": {name: said for name, said in others.items() if said}}
 
     def _of(self, found: str) -> dict[str, dict[str, Any]]:
+        """What everyone says of a clip, a checkpoint or a song, by listener."""
+        item: tuple[str | int, ...] = ()
         if (song := self.songs.shown.get(found)) is not None:
             marks, item = self._marks.get(("songs", song["batch"])), (song["song"],)
         else:
             marks = self._marks.get(("sweeps", self.sweep))
-            sound = self.index.sound(found)
-            cell = self.index.cells.get(found)
-            item = sound.item if sound else cell.sounds[0].item[:2] if cell and cell.sounds else ()
+            if (sound := self.index.sound(found)) is not None:
+                item = sound.item
+            elif (cell := self.index.cells.get(found)) is not None and cell.sounds:
+                item = cell.sounds[0].item[:2]
         return marks.by_item.get(item, {}) if marks else {}

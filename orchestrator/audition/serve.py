@@ -56,6 +56,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(64)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         remedy = (

@@ -13,6 +13,7 @@ const $ = (id) => document.getElementById(id);
 const POLL_MS = 2000;
 const HIDDEN_POLL_MS = 15000;
 const READING_POLL_MS = 250;
+const COLOURS = 7; // lines with a colour of their own, as in pages/curves.py
 const TABS = ["wall", "curves", "songs", "picks"];
 const THEMES = ["", "light", "dark"];
 
@@ -44,7 +45,7 @@ function titleOf(id) {
   if (thing.kind === "song") return choice.blind ? `Song ${[...library.songs.keys()].indexOf(id) + 1}` : thing.title;
   const place = wall.place(id);
   if (choice.blind) return place ? `Model ${place.row + 1}, ${place.column + 1}, clip ${thing.number + 1}` : "A clip";
-  return `${thing.trial.number} · ${library.label(thing.trial)} · step ${thing.cell.step.toLocaleString("en")} · clip ${thing.number + 1}`;
+  return `${thing.trial.number} · step ${thing.cell.step.toLocaleString("en")} · clip ${thing.number + 1} · ${library.label(thing.trial)}`;
 }
 
 listener.addEventListener("chosen", () => {
@@ -205,6 +206,10 @@ async function curves() {
     const text = await (await get("/curves")).text();
     const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
     $("curves").replaceChildren(document.importNode(svg, true));
+    const ranked = [...library.trials.values()].filter((trial) => Number.isFinite(trial.best)).sort((a, b) => a.best - b.best);
+    $("legend").replaceChildren(...ranked.slice(0, COLOURS).map((trial, at) => make(
+      "li", {}, make("span", { className: `key c${at}` }), make("span", { textContent: `${trial.number} · ${library.label(trial)}` }),
+    )));
   } catch (error) {
     $("curves").textContent = error.message;
   }

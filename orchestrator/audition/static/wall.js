@@ -2,7 +2,8 @@
 // so a place on the scroll bar is arithmetic and nothing is measured while scrolling.
 
 const CLIP_HEIGHT = 29;
-const COLUMNS = 2;
+const SINGLE = 3; // so many clips are below one another, more are in two columns; the server's sheets are alike
+const LABEL_HEIGHT = 128;
 const HEAD = 30;
 const AROUND = 1; // rows and columns beyond the edge
 const SETTLE_MS = 90; // pictures are asked for where scrolling rests
@@ -48,8 +49,8 @@ export class Wall {
     const turned = view.blind !== this.view.blind || String(view.columns) !== String(this.view.columns);
     this.view = view;
     this.size();
-    const most = view.rows.reduce((m, row) => row.cells.reduce((n, cell) => Math.max(n, cell ? cell.clips.length : 0), m), 1);
-    this.rowHeight = 38 + Math.max(2, Math.ceil(most / COLUMNS)) * CLIP_HEIGHT;
+    const lines = view.rows.reduce((m, row) => row.cells.reduce((n, cell) => Math.max(n, linesOf(cell)), m), 1);
+    this.rowHeight = Math.max(LABEL_HEIGHT, 38 + lines * CLIP_HEIGHT);
     this.canvas.style.height = `${HEAD + view.rows.length * this.rowHeight}px`;
     this.canvas.style.width = `${this.labelWidth + view.columns.length * this.cellWidth}px`;
     this.element.setAttribute("aria-rowcount", view.rows.length + 1);
@@ -154,8 +155,8 @@ export class Wall {
     if (!this.view.blind && cell.bits !== null) {
       when.textContent = `${cell.bits.toFixed(2)} bits`;
     }
-    const sheet = make("div", "sheet");
-    sheet.style.height = `${Math.ceil(cell.clips.length / COLUMNS) * CLIP_HEIGHT}px`;
+    const sheet = make("div", cell.clips.length > SINGLE ? "sheet" : "sheet single");
+    sheet.style.height = `${linesOf(cell) * CLIP_HEIGHT}px`;
     sheet.dataset.cell = cell.id;
     sheet.append(...cell.clips.map((clip) => this.button(clip)));
     element.append(when, sheet);
@@ -271,6 +272,8 @@ export class Wall {
     this.buttons.get(id)?.style.setProperty("--at", `${(100 * share).toFixed(1)}%`);
   }
 }
+
+const linesOf = (cell) => (!cell ? 0 : cell.clips.length > SINGLE ? Math.ceil(cell.clips.length / 2) : cell.clips.length);
 
 const keyOf = (cell) => (cell ? `${cell.id} ${cell.clips.length} ${cell.bits}` : "");
 
