@@ -208,7 +208,7 @@ class SweepIndex:
         return Cell(opaque("cell", self.name, name, step), step, manifest["about"]["seconds"], sounds)
 
     def _show(self, trial: Trial) -> None:
-        """Prepare what the page gets, and raise the version."""
+        """Prepare what the page gets, and raise the version if that is something new."""
         bits = {step: value for step, _, value in trial.evaluations}
         cells = [
             [
@@ -223,7 +223,7 @@ class SweepIndex:
             ]
             for cell in {cell.step: cell for cell in trial.cells.values() if cell.sounds}.values()
         ]
-        trial.shown = {
+        shown = {
             "id": trial.id,
             "name": trial.planned.name,
             "values": [setting(trial.planned.experiment, key) for key in self.config.space],
@@ -233,6 +233,9 @@ class SweepIndex:
             "sorts": _means(trial),
             "cells": cells,
         }
+        if shown == trial.shown:
+            return
+        trial.shown = shown
         with self._showing:  # a reader that sees the new version must find the trial with it
             trial.version = self.version + 1
             self.version += 1

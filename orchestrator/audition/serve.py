@@ -25,7 +25,7 @@ def serve(
     room = Room(workspace, sweep)
     token = _token(config.host)
     app = make_app(room, config.host, token, check_name(listener))
-    bound = _bind(config.host, config.port)
+    bound = bind(config.host, config.port)
     port = bound.getsockname()[1]
     shown = socket.gethostname() if config.host in ALL else config.host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
@@ -49,7 +49,7 @@ def _token(host: str) -> str | None:
     return None if host in LOOPBACK else secrets.token_urlsafe(16)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A bound socket: the port that was asked for, or any free one where it is 0."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
