@@ -23,7 +23,7 @@ from orchestrator.audition.guard import POLICY, Guard
 from orchestrator.audition.index import opaque
 from orchestrator.audition.preview import sheet
 from orchestrator.audition.room import Room
-from orchestrator.audition.sending import KEEP, Audio
+from orchestrator.audition.sending import DAMAGED, KEEP, Audio
 from orchestrator.pages.render import HERE as PAGES
 from orchestrator.pages.render import render
 from orchestrator.pages.spectrogram import spectrogram_png
@@ -125,8 +125,12 @@ def _about(room: Room, request: Request) -> Response:
 
 
 def _audio(room: Room, audio: Audio, request: Request) -> Response:
-    sound = room.sound(request.path_params["id"])
-    return audio.respond(request, sound) if sound else _absent()
+    found = request.path_params["id"]
+    sound = room.sound(found)
+    answer = audio.respond(request, sound) if sound else _absent()
+    if answer.status_code == DAMAGED:
+        room.index.break_clip(found)
+    return answer
 
 
 def _picture(room: Room, request: Request) -> Response:

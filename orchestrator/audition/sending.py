@@ -17,6 +17,7 @@ from samplernn.errors import Damaged, StorageError
 BLOCK = 256 * 1024
 KEEP = "private, max-age=86400, immutable"
 """Named by its hash, so it never changes."""
+DAMAGED = 422
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
 
@@ -34,7 +35,7 @@ class Audio:
         except FileNotFoundError:
             return PlainTextResponse("this clip is not in the workspace any more", 404)
         except Damaged as error:
-            return PlainTextResponse(str(error), 422)
+            return PlainTextResponse(str(error), DAMAGED)
         except StorageError as error:
             return PlainTextResponse(str(error), 503)
         etag = f'"{sound.sha256}"'

@@ -130,7 +130,12 @@ def test_audio_is_sent_whole_in_ranges_and_not_again(room, workspace: Workspace)
     path, whole = f"/audio/{clip(news(client))}", file_of(workspace).read_bytes()
     answer = client.get(path)
     assert (answer.status_code, answer.content) == (200, whole)
-    for asked, start, stop in (("0-9", 0, 10), (f"{len(whole) - 5}-", -5, None), ("-7", -7, None), ("5-999999999", 5, None)):
+    for asked, start, stop in (
+        ("0-9", 0, 10),
+        (f"{len(whole) - 5}-", -5, None),
+        ("-7", -7, None),
+        ("5-999999999", 5, None),
+    ):
         part = client.get(path, headers={"Range": f"bytes={asked}"})
         assert (part.status_code, part.content) == (206, whole[start:stop])
     assert part.headers["content-range"] == f"bytes 5-{len(whole) - 1}/{len(whole)}"
@@ -197,7 +202,13 @@ def test_marks_of_two_listeners_are_kept_and_told_to_each_other_and_to_a_new_ser
     assert mark(client, found, "ann", heard=True).status_code == 200
     assert mark(client, found, "ann", rating=4, verdict="pick", note=HOSTILE).status_code == 200
     assert mark(client, found, "bob", rating=2).status_code == 200
-    expected = {"heard": True, "rating": 4, "verdict": "pick", "note": HOSTILE, "others": {"bob": {"rating": 2}}}
+    expected = {
+        "heard": True,
+        "rating": 4,
+        "verdict": "pick",
+        "note": HOSTILE,
+        "others": {"bob": {"rating": 2}},
+    }
     assert news(client)["marks"] == {found: expected}
     theirs = news(client, listener="bob")["marks"][found]
     assert theirs["others"]["ann"] == {"rating": 4, "verdict": "pick", "note": HOSTILE}
@@ -221,7 +232,9 @@ def test_generate_gives_the_command_of_each_picked_checkpoint(room) -> None:
     mark(client, clip(news(client), step=200), verdict="pick")
     lines = client.get("/generate").json()["lines"]
     assert len(lines) == 1
-    assert lines[0].startswith(f"orchestrator generate toy-sweep trial={TRIAL} step=200 name=toy-sweep-0003-200 ")
+    assert lines[0].startswith(
+        f"orchestrator generate toy-sweep trial={TRIAL} step=200 name=toy-sweep-0003-200 "
+    )
 
 
 def test_album_is_written_as_a_tracklist_of_regions(room, workspace: Workspace) -> None:
@@ -286,7 +299,9 @@ def test_path_that_is_no_id_is_not_there(room, path: str) -> None:
     assert "root:" not in answer.text
 
 
-def test_clip_that_is_a_link_out_of_the_workspace_is_refused(room, workspace: Workspace, tmp_path: Path) -> None:
+def test_clip_that_is_a_link_out_of_the_workspace_is_refused(
+    room, workspace: Workspace, tmp_path: Path
+) -> None:
     _, client = room
     found, path = clip(news(client)), file_of(workspace)
     outside = tmp_path / "outside.flac"
@@ -297,7 +312,9 @@ def test_clip_that_is_a_link_out_of_the_workspace_is_refused(room, workspace: Wo
     assert "link out of the workspace" in answer.text
 
 
-def test_clip_that_is_damaged_or_no_audio_is_shown_as_such_and_the_others_play(room, workspace: Workspace) -> None:
+def test_clip_that_is_damaged_or_no_audio_is_shown_as_such_and_the_others_play(
+    room, workspace: Workspace
+) -> None:
     _, client = room
     told = news(client)
     file_of(workspace).write_bytes(b"fLaC but not really")
@@ -309,7 +326,9 @@ def test_clip_that_is_damaged_or_no_audio_is_shown_as_such_and_the_others_play(r
     assert cells(news(client, since))[TRIAL, 100][4] == [[0, BROKEN], [1, 0]]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", "", "a@localhost"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "", "a@localhost"]
+)
 def test_host_that_is_not_ours_is_refused(room, host: str) -> None:
     _, client = room
     assert client.get("/news?listener=ann", headers={"Host": host}).status_code == 421
@@ -324,14 +343,21 @@ def test_host_of_a_tunnel_is_ours(room, host: str) -> None:
 def test_host_of_all_addresses_takes_addresses_but_no_names(workspace: Workspace) -> None:
     write_sweep(workspace)
     with served(workspace, "toy-sweep", host="0.0.0.0") as (_, address):
-        codes = [httpx.get(address, headers={"Host": host}).status_code for host in ("10.1.2.3:80", "evil.example")]
+        codes = [
+            httpx.get(address, headers={"Host": host}).status_code for host in ("10.1.2.3:80", "evil.example")
+        ]
     assert codes == [200, 421]
 
 
 def test_token_is_asked_for_once_and_then_kept_in_a_cookie(workspace: Workspace) -> None:
     write_sweep(workspace)
-    with served(workspace, "toy-sweep", token="s3cret") as (_, address), httpx.Client(base_url=address) as client:
-        assert [client.get(at).status_code for at in ("/", "/news?listener=a", "/?token=wrong", "/static/room.js")] == [401] * 4
+    with (
+        served(workspace, "toy-sweep", token="s3cret") as (_, address),
+        httpx.Client(base_url=address) as client,
+    ):
+        assert [
+            client.get(at).status_code for at in ("/", "/news?listener=a", "/?token=wrong", "/static/room.js")
+        ] == [401] * 4
         assert client.get("/", headers={"Cookie": "listening_room=wrong"}).status_code == 401
         entered = client.get("/?token=s3cret")
         assert (entered.status_code, entered.headers["location"]) == (303, "/")
@@ -359,8 +385,8 @@ def test_writing_from_another_site_or_as_a_form_is_refused(room, workspace: Work
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"listener": "../bob"}, 422), ({"id": "../../x"}, 422), ({"set": {"rating": 9}}, 422), ({"set": {"path": "/"}}, 422),
-        ({"more": 1}, 422), ({"set": {"note": "x" * 300_000}}, 413),
+        ({"listener": "../bob"}, 422), ({"id": "../../x"}, 422), ({"set": {"rating": 9}}, 422),
+        ({"set": {"path": "/"}}, 422), ({"more": 1}, 422), ({"set": {"note": "x" * 300_000}}, 413),
     ],
 )  # fmt: skip
 def test_mark_that_breaks_a_rule_is_refused(room, workspace: Workspace, change: dict, status: int) -> None:

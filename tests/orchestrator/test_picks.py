@@ -14,8 +14,8 @@ from orchestrator.picks import Mark, Marks, Region, add_mark, picked
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.errors import BadInput
-from tests.orchestrator.made_sweep import write_batch, write_sweep
 from tests.made import tone
+from tests.orchestrator.made_sweep import write_batch, write_sweep
 
 CLIP = ("0000-dim64", 100, 0)
 
@@ -32,7 +32,13 @@ def said(workspace: Workspace, listener: str, item=CLIP) -> dict:
 
 
 def test_marks_of_one_clip_merge_field_by_field_and_null_takes_back(workspace: Workspace) -> None:
-    for mark in (Mark(heard=True), Mark(rating=2), Mark(rating=4, note="riff"), Mark(verdict="pick"), Mark(note=None)):
+    for mark in (
+        Mark(heard=True),
+        Mark(rating=2),
+        Mark(rating=4, note="riff"),
+        Mark(verdict="pick"),
+        Mark(note=None),
+    ):
         add_mark(workspace, "ann", "sweeps", "s", CLIP, mark)
     assert said(workspace, "ann") == {"heard": True, "rating": 4, "verdict": "pick"}
 
@@ -42,7 +48,9 @@ def test_marks_written_at_once_by_two_programs_of_two_listeners_are_all_kept(wor
         for clip in range(first, first + 15):
             add_mark(workspace, listener, "sweeps", "s", ("t", 100, clip), Mark(rating=3))
 
-    threads = [threading.Thread(target=write, args=at) for at in (("ann", 0), ("ann", 15), ("bob", 0), ("bob", 15))]
+    threads = [
+        threading.Thread(target=write, args=at) for at in (("ann", 0), ("ann", 15), ("bob", 0), ("bob", 15))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -93,7 +101,15 @@ def test_listener_whose_name_is_no_folder_is_refused(workspace: Workspace, name:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"rating": 0}, {"rating": 6}, {"verdict": "maybe"}, {"heard": False}, {"note": "x" * 2001}, {"path": "/"}]
+    "fields",
+    [
+        {"rating": 0},
+        {"rating": 6},
+        {"verdict": "maybe"},
+        {"heard": False},
+        {"note": "x" * 2001},
+        {"path": "/"},
+    ],
 )
 def test_mark_that_breaks_a_rule_is_refused(fields: dict) -> None:
     with pytest.raises(ValidationError):
@@ -117,7 +133,8 @@ def test_pick_verb_adds_by_number_lists_and_drops(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"), [({"trial": "0009", "step": 100}, "no trial"), ({"trial": "0001", "step": 7}, "no checkpoint")]
+    ("asked", "said"),
+    [({"trial": "0009", "step": 100}, "no trial"), ({"trial": "0001", "step": 7}, "no checkpoint")],
 )
 def test_pick_verb_of_what_is_not_there_writes_nothing(workspace: Workspace, asked: dict, said: str) -> None:
     write_sweep(workspace)

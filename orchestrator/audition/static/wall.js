@@ -46,7 +46,8 @@ export class Wall {
 
   // Show a view from the same place; what is drawn already and stays the same is left alone, so nothing flashes.
   show(view) {
-    const turned = view.blind !== this.view.blind || String(view.columns) !== String(this.view.columns);
+    const turned = view.blind !== this.view.blind || this.view.columns.some((column, at) => column !== view.columns[at]);
+    const focused = this.canvas.contains(document.activeElement);
     this.view = view;
     this.size();
     const lines = view.rows.reduce((m, row) => row.cells.reduce((n, cell) => Math.max(n, linesOf(cell)), m), 1);
@@ -65,6 +66,7 @@ export class Wall {
     }
     this.draw();
     this.loadPictures();
+    if (focused && !this.canvas.contains(document.activeElement)) this.buttons.get(this.current)?.focus({ preventScroll: true });
   }
 
   renew(at, row) {
