@@ -188,7 +188,7 @@ export class Wall {
     on("dim", !this.view.matches(clip));
     on("current", clip.id === this.current);
     button.dataset.rating = said.rating ?? "";
-    button.dataset.badges = badges.map((name) => name.slice(0, 4)).join(" ");
+    button.dataset.badges = badges.join(" ");
     button.title = [broken && "can't be decoded", ...badges, said.note].filter(Boolean).join(", ");
     button.setAttribute("aria-label", [
       `clip ${clip.number + 1}`, broken && "can't be decoded", said.heard ? "heard" : "not heard",
