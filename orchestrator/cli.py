@@ -226,10 +226,19 @@ def album(
     name: Annotated[str, typer.Argument(metavar="SONGS | FILE.yaml")],
     settings: Settings = None,
     workspace: Where = None,
+    propose: Annotated[
+        int | None,
+        typer.Option(
+            "--propose",
+            metavar="N",
+            help="Make no album yet: write an album.yaml with the N songs that vary most and resemble each other "
+            "least, to edit.",
+        ),
+    ] = None,
 ) -> None:
-    """Make an album of a batch of songs: tracks, a spectrogram of each, and a page to listen on.
+    """Make an album of a batch of songs: mastered tracks, a cover, a cue sheet, a page to listen on, an archive.
 
-    Example: orchestrator album overnight-songs name=first-album title="First Album"
+    Example: orchestrator album overnight-songs name=first-album title="First Album" loudness=-14 crossfade=2
     """
     from orchestrator.album.build import build_album
     from orchestrator.asked import album_asked
@@ -238,7 +247,10 @@ def album(
     root, counted = _open(workspace), [0, 0]
 
     def line() -> str:
-        return f"album {config.name}: {counted[0]} of {counted[1]} tracks"
+        what = "songs heard" if propose else "tracks"
+        return f"album {config.name}: " + (
+            f"{counted[0]} of {counted[1]} {what}" if counted[1] else "reading the songs"
+        )
 
     view = View(out, lambda: Group(bar(*counted), Text(line(), style="dim")), line)
 
@@ -246,6 +258,13 @@ def album(
         counted[:] = [ready, total]
         view.tick()
 
+    if propose is not None:
+        from orchestrator.album.propose import propose as run_propose
+
+        with view.showing():
+            proposal = run_propose(root, config, propose, heard)
+        out.print(proposal.to_text(), markup=False, soft_wrap=True)
+        return
     with view.showing():
         result = build_album(root, config, heard)
     out.print(result.to_text(), markup=False, soft_wrap=True)

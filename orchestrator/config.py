@@ -127,12 +127,18 @@ class SweepFile(SweepConfig):
 
 
 class GenerateRun(Frozen):
-    """How songs are made: nothing here changes a sample."""
+    """How songs are made. What changes their samples is pinned when a batch begins: backend, precision, slots."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
     """Workers, each with a model of its own; null is one a GPU, or one a CPU core."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Times that a song whose worker died is tried again."""
+    backend: Literal["auto", "native", "torch", "cuda"] = "auto"
+    """auto is CUDA's on a GPU, else the native kernel, else portable PyTorch."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """Of the model's weights; int8 is the native kernel's."""
+    slots: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Songs that a worker makes side by side; null is 32 for native, 8 for torch, 128 for cuda."""
 
 
 class GenerateJob(Frozen):
@@ -184,14 +190,62 @@ class PickConfig(Frozen):
     """Whose pick it is; null is this account's name."""
 
 
+class AlbumTrack(Frozen):
+    """A song, or a region of one."""
+
+    song: str
+    """Id of the song in its batch."""
+    batch: str | None = None
+    """The batch of songs it is in; null is the album's."""
+    start: Annotated[float, Field(ge=0)] = 0.0
+    """Where the track begins in the song, in seconds."""
+    stop: Annotated[float, Field(gt=0)] | None = None
+    """Where it ends, in seconds; null is the song's end."""
+    title: str | None = None
+    """Its title; null makes one."""
+    fade_in: Annotated[float, Field(ge=0, le=60)] | None = None
+    """Seconds of fading in; null is 0.01 where the track begins inside the song, else none: no click."""
+    fade_out: Annotated[float, Field(ge=0, le=60)] | None = None
+    """Seconds of fading out; null as for fade_in."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_id(cls, value: Any) -> Any:
+        return {"song": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> AlbumTrack:
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(
+                f"stop {self.stop:g} s is not after start {self.start:g} s; swap or correct them"
+            )
+        return self
+
+
 class AlbumConfig(Frozen):
-    """`album NAME`: songs, pictures and one page."""
+    """`album NAME`: songs in order, mastered, with pictures, a cover, a cue sheet and one page."""
 
     name: str
     """Name of the album."""
     songs: str
     """The batch of songs to take."""
     title: str | None = None
-    """Title on the page; null is the name."""
-    tracks: list[str] | None = None
-    """Song ids in order; null takes all of the batch."""
+    """Title of the album; null is the name."""
+    artist: str = "SampleRNN"
+    """Who made it, for the tags."""
+    tracklist: Annotated[list[AlbumTrack], Field(min_length=1)] | None = None
+    """Tracks in order: song ids, or regions {song, start, stop, title, fade_in, fade_out}; null takes all songs."""
+    titles: str | None = None
+    """A text file with a title a line: new titles are made in their manner; null makes them of two words."""
+    crossfade: Annotated[float, Field(ge=0, le=30)] = 0.0
+    """Seconds that each track overlaps the next; 0 puts them end to end."""
+    loudness: Annotated[float, Field(ge=-40, le=-5)] | None = None
+    """Loudness of every track in LUFS (streaming services play at about -14); null leaves levels as they were made."""
+    ceiling: Annotated[float, Field(ge=-20, le=0)] = -1.0
+    """Highest true peak in dBTP where loudness is set: a limiter holds it."""
+    bits: Literal[16, 24] = 16
+    """Bits a sample of the tracks."""
+    cover: str | None = None
+    """A picture for the cover; null draws one from the album's own sound."""
+    archive: bool = True
+    """Whether all of it is also packed into album.zip."""

@@ -49,6 +49,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         cpu(),
         memory(),
         *gpus(),
+        generation(),
         *disk(workspace),
         temporary(),
         shared_memory(),
@@ -129,6 +130,20 @@ def gpus() -> Iterator[Finding]:
         remedy = f"update the driver to one for CUDA {torch.version.cuda}; check CUDA_VISIBLE_DEVICES"
         value = f"{seen[0][0]} (driver {seen[0][1]}) is here, but PyTorch can't use it"
         yield Finding("GPU", value, "bad", remedy)
+
+
+def generation() -> Finding:
+    """What makes the songs here."""
+    try:
+        import torch
+
+        from samplernn.generate.backends import serving
+    except (ImportError, OSError) as error:
+        return Finding("generation", f"PyTorch can't be loaded: {error}", "bad", REINSTALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old driver warns; the GPU's row says it
+        served = serving(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return Finding("generation", served.said, "warn" if served.fix else "ok", served.fix)
 
 
 def disk(workspace: Workspace) -> Iterator[Finding]:

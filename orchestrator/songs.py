@@ -5,15 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from orchestrator.config import GenerateJob
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, step_name
+from samplernn.audio import decode_flac, encode_flac
+from samplernn.config import Prompt
 from samplernn.errors import BadInput, Damaged
+from samplernn.generate.prompt import read_prompt
 from samplernn.storage import Storage
 
 AUDIO, SIDECAR = "song.flac", "song.json"
+PROMPT, PROMPT_AUDIO = "prompt", "prompt.flac"
+Pcm = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -71,20 +79,52 @@ def _checkpoints(workspace: Workspace, sweep: str, trial: str) -> list[Checkpoin
     return found
 
 
-def plan_songs(job: GenerateJob, checkpoint: Checkpoint) -> list[PlannedSong]:
+def plan_songs(job: GenerateJob, checkpoint: Checkpoint, prompt: Pcm | None = None) -> list[PlannedSong]:
     """The songs of a batch, with deterministic ids and seeds."""
-    wanted = job.generate
+    wanted = job.generate.model_dump(mode="json", exclude={"songs"})
     model = commit.read_manifest(checkpoint.folder)["files"]["model.safetensors"]["sha256"]
+    if prompt is not None:
+        wanted["prompt"]["sha256"] = commit.sha256(prompt.tobytes())
     common = {
         "sweep": checkpoint.sweep,
         "trial": checkpoint.trial,
         "step": checkpoint.step,
         "model_sha256": model,
-        "seed": wanted.seed,
-        "temperature": wanted.temperature,
-        "seconds": wanted.seconds,
+        **wanted,
     }
-    return [PlannedSong(f"{index:04d}", {**common, "index": index}) for index in range(wanted.songs)]
+    return [PlannedSong(f"{index:04d}", {**common, "index": index}) for index in range(job.generate.songs)]
+
+
+def take_prompt(folder: Storage, wanted: Prompt, checkpoint: Checkpoint) -> Pcm:
+    """The PCM of a batch's prompt: as it is kept there, or read from its file.
+
+    Raises BadInput when the file can't be used or is shorter than a frame of the model.
+    """
+    try:
+        return kept_prompt(folder)
+    except FileNotFoundError:
+        about = commit.read_json(checkpoint.folder, "config.json")
+    pcm = read_prompt(wanted.path, about["sample_rate"], wanted.offset, wanted.length)
+    frame = about["experiment"]["model"]["frame_sizes"][-1]
+    if len(pcm) < frame:
+        raise BadInput(
+            f"prompt.length {wanted.length:g} s is {len(pcm)} samples, less than the model's frame of {frame}; "
+            "take more of it"
+        )
+    return pcm
+
+
+def keep_prompt(folder: Storage, pcm: Pcm, sample_rate: int) -> None:
+    """Keep a prompt with its batch, so that its songs don't need the file that it is from."""
+    if not commit.is_committed(folder.at(PROMPT)):
+        commit.write_commit(
+            folder.at(PROMPT), {PROMPT_AUDIO: encode_flac(pcm, sample_rate, {"title": "prompt"})}
+        )
+
+
+def kept_prompt(folder: Storage) -> Pcm:
+    """The PCM of a batch's prompt. Raises FileNotFoundError when it keeps none."""
+    return decode_flac(commit.read_file(folder.at(PROMPT), PROMPT_AUDIO))[0]
 
 
 def is_made(workspace: Workspace, batch: str, song: str) -> bool:

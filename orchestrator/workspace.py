@@ -4,7 +4,8 @@ datasets/<name>/   config.json, dataset.json (the card), report.txt, tracks/<id>
 sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
                    config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
-songs/<batch>/     config.json, engine.json, songs/<id>/ (a commit each: song.flac, song.json)
+songs/<batch>/     config.json, engine.json, prompt/ (a commit, where one was given),
+                   songs/<id>/ (a commit each: song.flac, song.json)
 albums/<name>/     album.yaml, tracks, pictures, page
 picks/<listener>/  sweeps/<sweep>/<seq>.json, songs/<batch>/<seq>.json: marks
 cache/             peaks and thumbnails of clips: no truth, safe to delete

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from samplernn.schedule import parse_schedule
 
 Q_LEVELS_MAX = 1024
+TEMPERATURE_MAX = 10.0
 
 
 class Frozen(BaseModel):
@@ -140,6 +143,19 @@ class Experiment(Frozen):
         return self.train.seq_len or 1024
 
 
+class Prompt(Frozen):
+    """A piece of a recording that every song goes on from."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """An audio file; it is mixed down and resampled as `ingest` does."""
+    offset: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    """Where the piece begins, in seconds."""
+    length: Annotated[float, Field(gt=0, le=3600)] = 4.0
+    """How long it is, in seconds; at least one frame of the model's largest size."""
+    heard: bool = True
+    """Whether it is the beginning of the song; false leaves it out of what comes out."""
+
+
 class GenerateConfig(Frozen):
     """What to draw from one checkpoint."""
 
@@ -147,7 +163,43 @@ class GenerateConfig(Frozen):
     """How many songs."""
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Length of each song in seconds."""
-    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Sampling temperature: 1 draws from the model's distribution, 0 takes the most likely sample."""
+    temperature: float | str = 1.0
+    """Sampling temperature: 1 draws from the model's distribution, 0 takes the most likely sample; or a schedule over
+    the song with straight lines between its points: '0:1.0, 30s:0.9, 2min:1.05'."""
+    top_k: Annotated[int, Field(ge=1, le=Q_LEVELS_MAX)] | None = None
+    """Draw among the k most likely levels only; null is all of them."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw among the fewest levels that hold this probability together; 1 is all of them."""
+    h0: Literal["model", "zeros", "random"] = "model"
+    """The RNNs' start: the model's own (learned, or zeros), zeros, or uniform in [-0.5, 0.5)."""
+    prompt: Prompt | None = None
+    """A piece of a recording that every song goes on from."""
+    on_trap: Literal["keep", "restart"] = "keep"
+    """What is done when a song falls into a loop, silence, noise or DC; restart begins it anew, differently."""
+    max_restarts: Annotated[int, Field(ge=1, le=100)] = 3
+    """Times that one song is begun anew."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Song i of a batch draws from the random stream (seed, i)."""
+
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _check_temperature(cls, value: object) -> object:
+        if isinstance(value, str):
+            parse_schedule(value, 0, TEMPERATURE_MAX)
+        elif (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= TEMPERATURE_MAX
+        ):
+            raise ValueError(
+                f"{value} must be a number from 0 to {TEMPERATURE_MAX:g}, or a schedule such as "
+                "'0:1.0, 30s:0.9, 2min:1.05'"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> GenerateConfig:
+        if self.prompt is not None and self.prompt.heard and self.prompt.length >= self.seconds:
+            raise ValueError(
+                f"prompt.length {self.prompt.length:g} s leaves nothing of seconds {self.seconds:g} to draw; "
+                "ask for longer songs, or set prompt.heard=false"
+            )
+        return self

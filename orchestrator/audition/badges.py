@@ -6,8 +6,10 @@ needs one line here and nothing on the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from samplernn.traps import DC, LOOP, NOISE
 
 Measures = Mapping[str, float]
 
@@ -30,10 +32,10 @@ def _above(measure: str, limit: float) -> Callable[[Measures], bool]:
 
 
 BADGES: Sequence[Badge] = (
-    Badge("loop", "it repeats itself", _above("repetition", 0.95)),
+    Badge("loop", "it repeats itself", _above("repetition", LOOP)),
     Badge("silence", "more than half of it is silent", _above("silence", 0.5)),
-    Badge("noise", "its spectrum is as flat as noise", _above("flatness", 0.45)),
-    Badge("dc", "its mean is far from zero", _above("dc", 0.05)),
+    Badge("noise", "its spectrum is as flat as noise", _above("flatness", NOISE)),
+    Badge("dc", "its mean is far from zero", _above("dc", DC)),
     Badge("clipped", "a hundredth of it is at full scale", _above("clipped", 0.01)),
     Badge("trapped", "it fell into a loop, silence, noise or DC", _above("trapped", 1.0)),
     Badge("copy", "it follows a passage of the training music", _above("copy", 0.9)),
@@ -44,9 +46,9 @@ SORTS = ("novelty", "variety")
 """Measures by which trials can be sorted, where they are there; the more the better."""
 
 
-def flags(measures: Measures) -> int:
-    """The badges of a clip as bits."""
-    return sum(1 << at for at, badge in enumerate(BADGES) if badge.holds(measures))
+def flags(measures: Measures, traps: Collection[str] = ()) -> int:
+    """The badges as bits: those that the measures earn, and those of the traps that a song fell into."""
+    return sum(1 << at for at, badge in enumerate(BADGES) if badge.holds(measures) or badge.name in traps)
 
 
 def gain_db(measures: Measures) -> float:

@@ -31,7 +31,7 @@ def find_sweep(workspace: Workspace, name: str) -> str:
 def _batch_of_album(workspace: Workspace, name: str) -> str | None:
     try:
         body = yaml.safe_load(workspace.album(name).read("album.yaml"))
-        return check_name(body["album"]["songs"])
+        return check_name(body["songs"])
     except (FileNotFoundError, yaml.YAMLError, KeyError, TypeError):
         return None
 

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.album.tracklist import ABOUT, SONG, make_title
+from orchestrator.album.titles import Titles
+from orchestrator.album.tracklist import ABOUT, SONG
 from orchestrator.audition.badges import flags
 from orchestrator.audition.index import Sound, opaque
 from orchestrator.workspace import CONFIG, NAME, Workspace
@@ -65,7 +66,7 @@ class SongIndex:
             return
         found, recipe = opaque("song", batch, name), about["recipe"]
         taken = self._titles.setdefault(batch, set())
-        title = about.get("title") or make_title(recipe, taken)
+        title = about.get("title") or Titles().make(recipe, taken)
         taken.add(title)
         entry = files[SONG]
         self.sounds[found] = Sound(
@@ -77,11 +78,11 @@ class SongIndex:
             "batch": batch,
             "song": name,
             "title": title,
-            "seconds": float(recipe["seconds"]),
+            "seconds": about["samples"] / about["sample_rate"],
             "trial": recipe["trial"],
             "step": recipe["step"],
             "temperature": recipe["temperature"],
-            "flags": flags(about["measures"]),
+            "flags": flags(about["measures"], {trap["kind"] for trap in about.get("traps", [])}),
             "version": self.version,
         }
 

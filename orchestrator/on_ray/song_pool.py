@@ -14,11 +14,11 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
-from orchestrator.on_ray.song_actor import Progress, SongActor
+from orchestrator.config import GenerateRun
+from orchestrator.on_ray.song_actor import Progress, Ready, SongActor
 from orchestrator.songs import Checkpoint, PlannedSong
 from orchestrator.workspace import Workspace
 from samplernn.errors import SampleRNNError
-from samplernn.generate.engine import SLOTS
 
 POLL_S = 0.5
 _DEAD = (ActorDiedError, ActorUnavailableError, RayActorError)
@@ -29,6 +29,7 @@ class _Worker:
     """One actor and what it is doing."""
 
     actor: Any
+    slots: int = 1
     songs: list[PlannedSong] = field(default_factory=list)
     stream: Any = None
 
@@ -41,17 +42,17 @@ class SongPool:
         workspace: Workspace,
         batch: str,
         checkpoint: Checkpoint,
+        run: GenerateRun,
         *,
         size: int,
         gpus: float,
-        retries: int,
-        agree: Callable[[str], None],
+        agree: Callable[[Ready], None],
         progress: Callable[[Progress], None],
         tick: Callable[[], None],
     ) -> None:
         actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(SongActor)
-        self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, checkpoint)
-        self._size, self._retries = size, retries
+        self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, checkpoint, run)
+        self._size, self._retries = size, run.retries
         self._agree, self._progress, self._tick = agree, progress, tick
         self.failed: dict[str, str] = {}
         """Songs that failed for good, and why."""
@@ -59,9 +60,9 @@ class SongPool:
         """Process id of every actor that is ready."""
 
     def run(self, songs: list[PlannedSong]) -> None:
-        """Make every song or note why it failed. `agree(engine id)` may refuse an engine by raising."""
+        """Make every song or note why it failed. `agree` may refuse an actor's engine by raising."""
         queue, tries = deque(songs), Counter[str]()
-        share = max(1, min(SLOTS, -(-len(songs) // self._size)))
+        share = max(1, -(-len(songs) // self._size))
         workers = [self._start() for _ in range(min(self._size, len(songs)))]
         try:
             while queue or any(worker.songs for worker in workers):
@@ -90,10 +91,10 @@ class SongPool:
         if isinstance(worker.stream, ray.ObjectRef):
             if not ray.wait([worker.stream], timeout=0)[0]:
                 return
-            engine, pid, _ = ray.get(worker.stream)
-            self._agree(engine)
-            self.pids[worker.actor] = pid
-            worker.stream = None
+            ready: Ready = ray.get(worker.stream)
+            self._agree(ready)
+            self.pids[worker.actor] = ready.pid
+            worker.slots, worker.stream = ready.slots, None
         while worker.stream is not None and ray.wait([worker.stream], timeout=0)[0]:
             try:
                 said: Progress = ray.get(next(worker.stream))
@@ -103,7 +104,7 @@ class SongPool:
             worker.songs = [song for song in worker.songs if song.id != said.finished]
             self._progress(said)
         if worker.stream is None and queue:
-            worker.songs = [queue.popleft() for _ in range(min(share, len(queue)))]
+            worker.songs = [queue.popleft() for _ in range(min(share, worker.slots, len(queue)))]
             worker.stream = worker.actor.make.options(num_returns="streaming").remote(worker.songs)
 
     def _give_back(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -15,6 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from orchestrator.album.tracklist import tracklist
+from orchestrator.asked import album_asked
 from orchestrator.audition.badges import BADGES, BROKEN, flags, gain_db
 from orchestrator.audition.index import Sound
 from orchestrator.audition.preview import PEAKS, STRIP_HEIGHT, STRIP_WIDTH, peaks, preview, sheet
@@ -237,23 +240,37 @@ def test_generate_gives_the_command_of_each_picked_checkpoint(room) -> None:
     )
 
 
-def test_album_is_written_as_a_tracklist_of_regions(room, workspace: Workspace) -> None:
+def test_album_is_written_as_a_tracklist_of_regions_and_keeps_what_else_it_says(
+    room, workspace: Workspace
+) -> None:
     _, client = room
     first, second = (song["id"] for song in news(client)["songs"])
     tracks = [{"id": second, "start": 0.25, "stop": 1.75, "title": "Riff"}, {"id": first}]
+    workspace.album("first").write("album.yaml", b"{name: first, songs: old, loudness: -14, tracklist: [x]}")
     answer = client.post("/album", json={"name": "first", "title": "First", "tracks": tracks})
     assert answer.status_code == 200, answer.text
-    body = yaml.safe_load(Path(answer.json()["file"]).read_text())
-    titles = [track.pop("title") for track in body["tracklist"]]
-    assert titles[0] == "Riff"
-    assert titles[1]
+    file = Path(answer.json()["file"])
+    body = yaml.safe_load(file.read_text())
+    title = body["tracklist"][1].pop("title")
+    assert title
     assert body == {
         "name": "first",
-        "title": "First",
         "songs": "toy-songs",
-        "tracklist": [{"song": "0001", "start": 0.25, "stop": 1.75}, {"song": "0000"}],
+        "loudness": -14.0,
+        "title": "First",
+        "tracklist": [{"song": "0001", "title": "Riff", "start": 0.25, "stop": 1.75}, {"song": "0000"}],
     }
-    assert answer.json()["line"].startswith("orchestrator album ")
+    assert shlex.split(answer.json()["line"])[:3] == ["orchestrator", "album", str(file)]
+    made = tracklist(workspace, album_asked(str(file), []))
+    assert [(track.start, track.stop) for track in made] == [(RATE // 4, RATE * 7 // 4), (0, RATE)]
+
+
+def test_album_that_is_there_and_no_album_is_left_alone(room, workspace: Workspace) -> None:
+    _, client = room
+    workspace.album("first").write("album.yaml", b"mine: 1")
+    body = {"name": "first", "tracks": [{"id": news(client)["songs"][0]["id"]}]}
+    assert "is no album" in client.post("/album", json=body).text
+    assert workspace.album("first").read("album.yaml") == b"mine: 1"
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_room_of_an_album_or_a_batch_is_that_of_their_sweep(workspace: Workspace
     write_sweep(workspace)
     write_batch(workspace, sounds=[tone(1600)])
     commit.write_record(workspace.batch("toy-songs"), "config.json", {"sweep": "toy-sweep"})
-    workspace.album("first").write("album.yaml", b"album: {name: first, songs: toy-songs}\n")
+    workspace.album("first").write("album.yaml", b"name: first\nsongs: toy-songs\n")
     assert [find_sweep(workspace, name) for name in ("toy-sweep", "toy-songs", "first")] == ["toy-sweep"] * 3
     workspace.album("odd").write("album.yaml", b"[1, 2")
     for name in ("odd", "nothing"):

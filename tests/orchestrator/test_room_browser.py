@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from orchestrator.config import SweepConfig
+from orchestrator.config import AlbumConfig, SweepConfig
 from orchestrator.drift import check_same_config
 from orchestrator.journal import Journal
 from orchestrator.picks import picked
@@ -302,7 +302,8 @@ def test_region_is_marked_dragged_into_the_tracklist_and_becomes_an_album(
     page.click("#album button")
     line = page.text_content("#album-said code")
     assert line.startswith("orchestrator album ")
-    body = yaml.safe_load(workspace.album("first").read("tracklist.yaml"))
+    body = yaml.safe_load(workspace.album("first").read("album.yaml"))
+    AlbumConfig.model_validate(body)
     assert [track["song"] for track in body["tracklist"]] == ["0001", "0000"]
     assert body["tracklist"][0]["start"] == pytest.approx(1.5, abs=0.1)
     assert body["tracklist"][0]["stop"] == pytest.approx(3.0, abs=0.1)
