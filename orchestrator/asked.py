@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import copy
+import getpass
 import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from orchestrator.config import AlbumConfig, GenerateFile, IngestConfig, SweepConfig, SweepFile, SweepRun
+from orchestrator.config import (
+    AlbumConfig,
+    AuditionConfig,
+    GenerateFile,
+    IngestConfig,
+    PickConfig,
+    SweepConfig,
+    SweepFile,
+    SweepRun,
+)
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
 from orchestrator.recipe import Recipe
@@ -71,6 +81,24 @@ def album_asked(name: str, words: list[str]) -> AlbumConfig:
     else:
         data = {"name": name, "songs": name}
     return _built(AlbumConfig, data, words)
+
+
+def audition_asked(words: list[str]) -> tuple[AuditionConfig, str]:
+    """`audition SWEEP name=value ...`, and who listens."""
+    config = _built(AuditionConfig, {}, words)
+    return config, _listener(config.listener)
+
+
+def pick_asked(words: list[str], drop: bool) -> tuple[PickConfig, str]:
+    """`pick SWEEP [trial=... step=...]`, and who picks. Raises BadInput for half a checkpoint."""
+    config = _built(PickConfig, {}, words)
+    if (config.trial is None) != (config.step is None) or (drop and config.trial is None):
+        raise BadInput("a checkpoint is a trial= and a step= together; leave both out to list the picks")
+    return config, _listener(config.listener)
+
+
+def _listener(name: str | None) -> str:
+    return as_name(getpass.getuser()) if name is None else check_name(name)
 
 
 def as_name(text: str) -> str:

@@ -136,25 +136,62 @@ def status(
         out.print(shown)
 
 
-@app.command(cls=taking(), short_help="Make a sweep's page: curves, and clips to listen to.")
-def audition(name: Annotated[str, typer.Argument(metavar="SWEEP")], workspace: Where = None) -> None:
-    """Make the page of a sweep: the curves of its trials, and the clips of every checkpoint to listen to.
+@app.command(
+    cls=taking("orchestrator.config:AuditionConfig"), short_help="Open the listening room of a sweep."
+)
+def audition(
+    name: Annotated[str, typer.Argument(metavar="SWEEP | ALBUM | SONGS")],
+    settings: Settings = None,
+    workspace: Where = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write a page that opens without a server instead, to share.")
+    ] = False,
+) -> None:
+    """Open the listening room of a sweep: every checkpoint's clips to hear, rate and pick, songs to cut into an album.
 
-    The page opens from the disk, without a server, also while the sweep runs; run this again to bring it up to date.
+    It is a web page on this machine alone, also while the sweep runs; Ctrl-C closes it. Marks are kept in picks/, a
+    folder a listener. An album's or a batch's name opens the room of the sweep that its songs came from.
 
     Example: orchestrator audition overnight
     """
-    from orchestrator.pages.sweep_page import write_sweep_page
-    from orchestrator.trials import SweepView
+    from orchestrator.asked import audition_asked
+    from orchestrator.audition.find import find_sweep
 
+    config, listener = audition_asked(settings or [])
     root = _open(workspace)
-    view = SweepView.open(root, name)
-    checkpoints = sum(len(trial.clips) for trial in view.trials)
-    clips = sum(len(clip.measures) for trial in view.trials for clip in trial.clips)
-    out.print(f"page of sweep {name}: {len(view.trials)} trials, {clips} clips of {checkpoints} checkpoints")
-    page = write_sweep_page(root, name)
-    out.print(f"open {page}", soft_wrap=True)
-    out.print(f"\nnext: orchestrator generate {name} songs=8 seconds=60", soft_wrap=True)
+    sweep = find_sweep(root, name)
+    if page:
+        from orchestrator.pages.sweep_page import write_sweep_page
+
+        out.print(f"open {write_sweep_page(root, sweep)}", soft_wrap=True, markup=False)
+        out.print(f"\nnext: orchestrator generate {sweep} songs=8 seconds=60", soft_wrap=True)
+        return
+    from orchestrator.audition.serve import serve
+
+    serve(root, sweep, config, listener, lambda line: out.print(line, soft_wrap=True, markup=False))
+
+
+@app.command(cls=taking("orchestrator.config:PickConfig"), short_help="List or add picked checkpoints.")
+def pick(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")],
+    settings: Settings = None,
+    workspace: Where = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Take this listener's pick back.")] = False,
+) -> None:
+    """List the checkpoints of a sweep that listeners picked, or pick one: what is picked is never pruned.
+
+    Example: orchestrator pick overnight trial=0042 step=15000
+    """
+    from orchestrator.asked import pick_asked
+    from orchestrator.audition.commands import generate_from
+    from orchestrator.audition.find import choose, picks_text
+
+    config, listener = pick_asked(settings or [], drop)
+    root = _open(workspace)
+    picks = choose(root, name, config, listener, drop)
+    out.print(picks_text(root, name), markup=False, soft_wrap=True)
+    for line in generate_from(root, name, picks):
+        out.print(f"next: {line}", markup=False, soft_wrap=True)
 
 
 @app.command(

@@ -197,6 +197,28 @@ class GenerateFile(GenerateJob):
         return GenerateJob.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))
 
 
+class AuditionConfig(Frozen):
+    """`audition SWEEP`: where the listening room is opened."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; beyond this machine (0.0.0.0 is everywhere) a token is asked for."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8765
+    """Port; 0 is any free one."""
+    listener: str | None = None
+    """Whose marks are kept until the page says otherwise; null is this account's name."""
+
+
+class PickConfig(Frozen):
+    """`pick SWEEP`: the checkpoints that listeners picked."""
+
+    trial: str | None = None
+    """The trial, or its number; with a step it is picked, without any the picks are listed."""
+    step: Annotated[int, Field(ge=0)] | None = None
+    """The checkpoint's step."""
+    listener: str | None = None
+    """Whose pick it is; null is this account's name."""
+
+
 class AlbumTrack(Frozen):
     """A song, or a region of one."""
 

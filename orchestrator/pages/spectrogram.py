@@ -73,17 +73,22 @@ def spectrogram(pcm: Pcm, sample_rate: int, height: int = 160) -> Levels:
 
 
 def spectrogram_png(pcm: Pcm, sample_rate: int, height: int = 160) -> bytes:
-    """PNG of the spectrogram. A sine of the sound's own loudness is white and RANGE_DB below that black, so that loud
-    and quiet music show alike and noise stays dim; what is quieter than QUIET_DB altogether is drawn dark."""
-    levels = spectrogram(pcm, sample_rate, height)
-    loudness = float(np.sqrt(np.mean((pcm / 32768.0) ** 2))) if pcm.size else 0.0
-    top = max(20 * np.log10(max(loudness, 1e-6)), QUIET_DB)
-    shades = np.clip((levels - top) / RANGE_DB + 1, 0, 1) ** GAMMA
-    picture = Image.fromarray((shades * 255).round().astype(np.uint8))
+    """PNG of the spectrogram in the shades below."""
+    picture = Image.fromarray(shades(spectrogram(pcm, sample_rate, height), pcm))
     picture.putpalette(colour_map().tobytes())
     png = io.BytesIO()
     picture.save(png, format="PNG", optimize=True)
     return png.getvalue()
+
+
+def shades(levels: Levels, pcm: Pcm) -> npt.NDArray[np.uint8]:
+    """Places in the colour map for levels [height, width] of PCM. A sine of the sound's own loudness is white and
+    RANGE_DB below that black, so that loud and quiet music show alike and noise stays dim; what is quieter than
+    QUIET_DB altogether is drawn dark."""
+    loudness = float(np.sqrt(np.mean((pcm / 32768.0) ** 2))) if pcm.size else 0.0
+    top = max(20 * np.log10(max(loudness, 1e-6)), QUIET_DB)
+    shade = np.clip((levels - top) / RANGE_DB + 1, 0, 1) ** GAMMA
+    return np.asarray((shade * 255).round().astype(np.uint8))
 
 
 def colour_map() -> npt.NDArray[np.uint8]:
