@@ -196,7 +196,8 @@ def measure(name: str, options: argparse.Namespace, found: dict[str, float], rep
 
 
 _START_UP = """
-import json, resource, sys, time
+import json, re, sys, time
+from pathlib import Path
 start = time.perf_counter()
 sys.path.insert(0, {folder!r})
 from generation import MODELS, NativeBackend, SampleRNN, fold, request
@@ -205,7 +206,9 @@ ready = time.perf_counter()
 backend = NativeBackend(model, 32, {threads}, {precision!r}, {isa!r})
 backend.advance(request(32, 32, 64, 0))
 end = time.perf_counter()
-print(json.dumps([ready - start, end - ready, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+# Not getrusage: its maximum is inherited from the process that started this one.
+peak = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+print(json.dumps([ready - start, end - ready, peak]))
 """
 
 

@@ -77,10 +77,11 @@ struct Bf16 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const uint16_t* w, int depth,
-                              const float*, Ahead) {
+                              const float*, Ahead ahead) {
         const uint16_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000));
+        ahead.step /= PANEL / 16;
         for (int first = 0; first < PANEL; first += 16) {
             __m256 c[M][2];
             SNN_UNROLL for (int m = 0; m < M; ++m) {
@@ -88,6 +89,7 @@ struct Bf16 {
             }
             const uint16_t* at = w + 2 * first;
             for (int k = 0; k < depth; k += 2, at += 2 * PANEL) {
+                ahead.fetch();
                 __m256 even[2], odd[2];
                 SNN_UNROLL for (int j = 0; j < 2; ++j) {
                     const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + 16 * j));

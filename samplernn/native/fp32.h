@@ -66,6 +66,7 @@ struct Fp32 {
         const float* x = in.data + int64_t{row} * in.stride + from;
         const int stride = in.stride;
         constexpr int WIDE = M == 1 ? 8 : 2;  // registers of outputs: one row alone needs 8 chains to hide latency
+        ahead.step /= PANEL / (WIDE * 8);
         for (int first = 0; first < PANEL; first += WIDE * 8) {
             __m256 c[M][WIDE];
             SNN_UNROLL for (int m = 0; m < M; ++m) {
@@ -73,6 +74,7 @@ struct Fp32 {
             }
             const float* at = w + first;
             for (int k = 0; k < depth; ++k, at += PANEL) {
+                ahead.fetch();
                 __m256 weight[WIDE];
                 SNN_UNROLL for (int j = 0; j < WIDE; ++j) weight[j] = _mm256_load_ps(at + j * 8);
                 SNN_UNROLL for (int m = 0; m < M; ++m) {
@@ -84,7 +86,6 @@ struct Fp32 {
                 SNN_UNROLL for (int j = 0; j < WIDE; ++j) _mm256_storeu_ps(sums + m * PANEL + first + j * 8, c[m][j]);
             }
         }
-        (void)ahead;
     }
 #endif
 

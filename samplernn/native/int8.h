@@ -117,11 +117,12 @@ struct Int8 {
 
     template <int M>
     static SNN_TILE void tile(float* sums, const Inputs& in, int row, int from, const int8_t* w, int depth,
-                              const float* scale, Ahead) {
+                              const float* scale, Ahead ahead) {
         const int8_t* x = in.data.get() + int64_t{row} * in.stride + from;
         const float* row_scale = in.scale.get() + row;
         const int stride = in.stride;
         const __m256i ones = _mm256_set1_epi16(1);
+        ahead.step /= PANEL / 16;
         for (int first = 0; first < PANEL; first += 16) {
             __m256i c[M][2];
             SNN_UNROLL for (int m = 0; m < M; ++m) {
@@ -129,6 +130,7 @@ struct Int8 {
             }
             const int8_t* at = w + 4 * first;
             for (int k = 0; k < depth; k += 4, at += 4 * PANEL) {
+                ahead.fetch();
                 __m256i weight[2], size[2];
                 SNN_UNROLL for (int j = 0; j < 2; ++j) {
                     weight[j] = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + 32 * j));
