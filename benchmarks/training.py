@@ -1,6 +1,6 @@
 """Training speed, its share of the machine's arithmetic, and peak memory, beside the plain path and the public peers.
 
-    python -m benchmarks.training [--setting S] [--rounds 5] [--quick] [--json FILE]
+    python benchmarks/training.py [--setting S] [--rounds 5] [--quick] [--json FILE]
 
 The sides of a setting take turns in one process (A B A B ...); a ratio is the median over the rounds of ours against
 the peer in the same round. Memory is the peak of a process of its own for each side, beyond what importing it takes.
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from arithmetic import gemm_peak, step_flops
+from plain_training import PlainTrainer
+from public_training import PublicTrainer
+from report import Report, machine
 
-from benchmarks.arithmetic import gemm_peak, step_flops
-from benchmarks.plain_training import PlainTrainer
-from benchmarks.public_training import PublicTrainer
-from benchmarks.report import Report, machine
 from samplernn.config import Experiment, ModelConfig, TrainConfig
 from samplernn.kernels import keep_heap
 from samplernn.step import train_step
@@ -119,7 +119,7 @@ def measure_memory(name: str, report: Report) -> None:
     config, _ = SETTINGS[name]
     found = {}
     for side in (*peers(config), *OURS):
-        command = [sys.executable, "-m", "benchmarks.training", "--one", name, side]
+        command = [sys.executable, str(Path(__file__)), "--one", name, side]
         told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         found[side] = told["peak"] - told["before"]
         report.add(f"{name} {side} peak_memory", "MiB", [found[side]])
