@@ -50,17 +50,13 @@ def _token(host: str) -> str | None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket: the port that was asked for, or any free one where it is 0."""
+    """A socket that listens: on the port that was asked for, or on any free one where it is 0. Raises BadInput."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.listen(64)
+        return socket.create_server((host, port), family=family, backlog=64)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         remedy = (
             "is another room open? take port=0 for any free one" if taken else "give another host= or port="
         )
         raise BadInput(f"{host}:{port} can't be listened on ({error.strerror}); {remedy}") from error
-    return bound

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +26,7 @@ from orchestrator.audition.badges import BADGES, BROKEN, flags, gain_db
 from orchestrator.audition.index import Sound
 from orchestrator.audition.preview import PEAKS, STRIP_HEIGHT, STRIP_WIDTH, peaks, preview, sheet
 from orchestrator.audition.room import Room
+from orchestrator.audition.serve import bind
 from orchestrator.picks import Marks, picked
 from orchestrator.workspace import Workspace
 from samplernn import commit
@@ -511,3 +516,30 @@ def test_preview_is_made_once_and_anew_when_its_record_is_torn(workspace: Worksp
     assert preview(cache, gone).error
     assert preview(cache, sound) == first
     assert Image.open(io.BytesIO(sheet([first] * 5))).size == (2 * STRIP_WIDTH, 3 * STRIP_HEIGHT)
+
+
+# The verb
+
+
+@pytest.mark.parametrize(("host", "token"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_verb_serves_until_it_is_interrupted(workspace: Workspace, host: str, token: bool) -> None:
+    write_sweep(workspace)
+    words = ["audition", "toy-sweep", "-w", str(workspace.storage), "port=0", f"host={host}", "listener=ann"]
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    address = next(line.split()[1] for line in process.stdout if line.startswith("open "))
+    local = re.sub("//[^:]+:", "//127.0.0.1:", address)
+    with httpx.Client(follow_redirects=True) as client:
+        assert client.get(local).status_code == 200
+    assert ("?token=" in address) == token
+    assert httpx.get(local.partition("?")[0]).status_code == (401 if token else 200)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
+def test_port_that_is_taken_is_told(workspace: Workspace) -> None:
+    with bind("127.0.0.1", 0) as taken, pytest.raises(BadInput, match="port=0 for any free one"):
+        bind("127.0.0.1", taken.getsockname()[1])

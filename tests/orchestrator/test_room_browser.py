@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,6 +205,23 @@ def test_a_b_switches_at_the_same_position_without_a_gap(listening: Listening) -
     assert 0 <= measured["after"] - measured["before"] < 0.15
 
 
+def test_long_song_is_streamed_by_ranges_and_sought_to_its_end(
+    listening: Listening, workspace: Workspace
+) -> None:
+    ranges: list[int] = []
+    listening.page.on("response", lambda got: "/audio/" in got.url and ranges.append(got.status))
+    write_batch(workspace, "long", sweep="small", trial="0001-dim16-rnn2-f4x16", sounds=[tone(170 * RATE)])
+    commit.write_record(workspace.batch("long"), CONFIG, {"sweep": "small"})
+    listening.page.click("#tab-songs")
+    listening.page.click(".song:has-text('long 0000') .play")
+    listening.plays()
+    assert 206 in ranges
+    box = listening.page.locator("#wave").bounding_box()
+    listening.page.mouse.click(box["x"] + box["width"] * 0.97, box["y"] + 20)
+    listening.until("document.querySelector('.time').textContent.startsWith('2:4')")
+    listening.plays()
+
+
 def test_second_browser_at_once_loses_nothing_and_sees_the_other(workspace: Workspace, browser) -> None:
     with served(workspace, "small") as (_, address):
         ann, bob = (Listening(browser, f"{address}/") for _ in range(2))
@@ -322,6 +340,29 @@ def test_mark_that_can_not_be_saved_is_told_and_saved_later(
     listening.until("document.querySelector('#saved').textContent.includes('not saved yet')")
     workspace.storage.delete("picks")
     listening.saved()
+    listening.complaints = [said for said in listening.complaints if "507" not in said]
+
+
+def test_mark_on_a_disk_that_is_full_is_saved_when_there_is_room(
+    listening: Listening, workspace: Workspace
+) -> None:
+    folder = workspace.storage.local / "picks"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no root: a small disk can't be mounted")
+    try:
+        with pytest.raises(OSError, match="No space"):
+            (folder / "filler").write_bytes(b"x" * 2**20)
+        listening.page.click(".clip >> nth=0")
+        listening.press("4")
+        listening.until("document.querySelector('#saved').textContent.includes('No space left')")
+        (folder / "filler").unlink()
+        listening.saved()
+        listening.page.reload()
+        listening.until("document.querySelector('.clip[data-rating=\"4\"]')")
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
     listening.complaints = [said for said in listening.complaints if "507" not in said]
 
 

@@ -315,6 +315,8 @@ document.addEventListener("keydown", (event) => {
   act(event);
 });
 
+document.addEventListener("keyup", (event) => event.key === " " && event.target.closest(".clip") && event.preventDefault());
+
 $("toggle").addEventListener("click", () => KEYS[" "]());
 $("previous").addEventListener("click", () => go(beside("clip", -1)));
 $("next").addEventListener("click", () => go(beside("clip", 1)));

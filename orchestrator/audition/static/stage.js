@@ -95,9 +95,9 @@ export class Stage {
     this.time = Object.assign(document.createElement("span"), { className: "time" });
     facts.append(this.time);
     if (!this.hooks.blind()) {
-      if (measures.flatness !== undefined) facts.append(` flatness ${measures.flatness.toFixed(3)}`);
+      if (measures.flatness !== undefined) facts.append(` · flatness ${measures.flatness.toFixed(3)}`);
       if (level !== undefined) facts.append(` · level ${level.toFixed(0).replace("-", "−")} ${"lufs" in measures ? "LUFS" : "dB"}`);
-      if (this.listener.matched) facts.append(` · played at ${about.gain > 0 ? "+" : ""}${about.gain.toFixed(1).replace("-", "−")} dB`);
+      if (this.listener.matched) facts.append(` · played ${about.gain > 0 ? "+" : ""}${about.gain.toFixed(1).replace("-", "−")} dB`);
     }
     $("about").replaceChildren(facts);
   }
