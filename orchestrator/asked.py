@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from orchestrator.audio_folder import MAGIC
 from orchestrator.config import AlbumConfig, GenerateFile, IngestConfig, SweepConfig, SweepFile, SweepRun
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
@@ -19,9 +20,10 @@ YAML = (".yaml", ".yml")
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
-    """`ingest FOLDER name=value ...`; the dataset is named for the folder."""
-    source = Path(folder).expanduser().resolve()
-    return _built(IngestConfig, {"name": as_name(source.name), "source": str(source)}, words)
+    """`ingest FOLDER name=value ...`; the dataset is named for the folder, or what stands before a pattern's stars."""
+    source = folder if "://" in folder else str(Path(folder).expanduser().resolve())
+    plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
+    return _built(IngestConfig, {"name": as_name(plain[-1] if plain else ""), "source": source}, words)
 
 
 def sweep_asked(file: str, words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
