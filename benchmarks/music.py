@@ -43,15 +43,23 @@ def _package() -> Path:
     if folder.is_dir():
         return folder
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise SystemExit(f"the music is the Debian package {PACKAGE}; elsewhere give a folder with --music FOLDER")
+        raise SystemExit(
+            f"the music is the Debian package {PACKAGE}; elsewhere give a folder with --music FOLDER"
+        )
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as work:
         got = subprocess.run(
-            ["apt-get", "download", f"{PACKAGE}={VERSION}"], cwd=work, capture_output=True, text=True, check=False
+            ["apt-get", "download", f"{PACKAGE}={VERSION}"],
+            cwd=work,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         archives = list(Path(work).glob("*.deb"))
         if got.returncode or not archives:
-            raise SystemExit(f"apt-get can't download {PACKAGE} {VERSION} ({got.stderr.strip()}); give --music FOLDER")
+            raise SystemExit(
+                f"apt-get can't download {PACKAGE} {VERSION} ({got.stderr.strip()}); give --music FOLDER"
+            )
         digest = hashlib.sha256(archives[0].read_bytes()).hexdigest()
         if digest != SHA256:
             raise SystemExit(f"{archives[0].name} has SHA-256 {digest}, not {SHA256}; it is not used")

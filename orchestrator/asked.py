@@ -8,8 +8,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from orchestrator.audio_folder import MAGIC
-from orchestrator.config import AlbumConfig, GenerateFile, IngestConfig, SweepConfig, SweepFile, SweepRun
+from orchestrator.config import (
+    AlbumConfig,
+    ExportConfig,
+    GenerateFile,
+    IngestConfig,
+    SweepConfig,
+    SweepFile,
+    SweepRun,
+)
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
 from orchestrator.shorthand import spell_out
@@ -21,9 +28,16 @@ YAML = (".yaml", ".yml")
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
     """`ingest FOLDER name=value ...`; the dataset is named for the folder, or what stands before a pattern's stars."""
+    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
+
     source = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
     return _built(IngestConfig, {"name": as_name(plain[-1] if plain else ""), "source": source}, words)
+
+
+def export_asked(words: list[str]) -> ExportConfig:
+    """`ingest --export NAME name=value ...`."""
+    return _built(ExportConfig, {}, words)
 
 
 def sweep_asked(file: str, words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:

@@ -68,6 +68,8 @@ class ExportConfig(Frozen):
     """Chunks in all, given to the splits by their length, evenly spaced in each."""
     dtype: Literal["float16", "float32", "int16"] = "float16"
     """float16 is the original's; a float file holds samples in [-1, 1]."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 123
+    """Shuffles the chunks of each file."""
 
 
 class Schedule(Frozen):

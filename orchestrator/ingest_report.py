@@ -31,6 +31,11 @@ class Report:
         return float(sum(track["source_seconds"] for track in self.card["tracks"])) / 60
 
     @property
+    def seconds_kept(self) -> float:
+        """Seconds of audio in the dataset."""
+        return float(sum(track["seconds"] for track in self.card["tracks"]))
+
+    @property
     def minutes_out(self) -> dict[str, float]:
         """Minutes in each split."""
         rate = self.card["sample_rate"]
@@ -46,12 +51,12 @@ class Report:
     def to_text(self, most: int | None = 40) -> str:
         """The report in at most `most` tracks and as many files left out; None shows all."""
         return "\n".join(
-            (*self._summary(), "", *self._tracks(most), *self._worth_a_look(), *self._left_out(most), "")
+            (*self._summary(), "", *self._tracks(most), *self._worth_a_look(most), *self._left_out(most), "")
         )
 
     def _summary(self) -> Iterator[str]:
         tracks = self.card["tracks"]
-        total = sum(track["seconds"] for track in tracks) / 60
+        total = self.seconds_kept / 60
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         yield (
             f"Dataset {self.card['name']}: {count(len(tracks), 'track')}{kept}, {total:.1f} min of "
@@ -59,7 +64,7 @@ class Report:
         )
         splits = self.minutes_out
         held = ", ".join(f"{split} {minutes:.2f} min" for split, minutes in splits.items())
-        yield f"Splits: {held}, guards between them {total - sum(splits.values()):.2f} min"
+        yield f"Splits: {held}, in none {total - sum(splits.values()):.2f} min"
         yield from self._proof()
         yield f"Licence: {self.card['license']}"
         if len(self.nodes) > 1:
@@ -94,12 +99,18 @@ class Report:
         yield from _rest(len(self.card["tracks"]), most)
         yield "(level and peak in dBFS; DC as a share of full scale; white noise has a flatness of 0.56)"
 
-    def _worth_a_look(self) -> Iterator[str]:
-        notes = [note for track in self.card["tracks"] for note in _notes(track, self._by_track)]
+    @property
+    def notes(self) -> list[str]:
+        """What a listener would want to know before training, a line each."""
+        return [note for track in self.card["tracks"] for note in _notes(track, self._by_track)]
+
+    def _worth_a_look(self, most: int | None) -> Iterator[str]:
+        notes = self.notes
         if notes:
             yield ""
             yield "Worth a look:"
-            yield from (f"  {note}" for note in notes)
+            yield from (f"  {note}" for note in notes[:most])
+            yield from _rest(len(notes), most)
 
     def _left_out(self, most: int | None) -> Iterator[str]:
         skipped = self.card["skipped"]

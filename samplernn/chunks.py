@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,13 +126,8 @@ class Dataset:
                 f"there is no dataset at {folder}; make it with: orchestrator ingest FOLDER"
             ) from error
         digest = commit.sha256(commit.to_json(card))
-        regions: dict[str, list[tuple[int, int, int]]] = {split: [] for split in SPLITS}
-        tracks = []
-        for index, track in enumerate(card["tracks"]):
-            tracks.append(Track(local_pcm(folder.at("tracks", track["id"]), cache)))
-            for split in SPLITS:
-                regions[split] += [(index, start, stop) for start, stop in track["splits"][split]]
-        return cls(card["name"], card["sample_rate"], digest, tuple(tracks), regions)
+        tracks = tuple(Track(local_pcm(folder.at("tracks", track["id"]), cache)) for track in card["tracks"])
+        return cls(card["name"], card["sample_rate"], digest, tracks, regions_of(card))
 
     def chunks(
         self, split: str, length: int, count: int | None = None, hop: int | None = None
@@ -152,6 +148,18 @@ class Dataset:
     def seconds(self, split: str) -> float:
         """Length of a split in seconds."""
         return sum(stop - start for _, start, stop in self.regions[split]) / self.sample_rate
+
+
+def regions_of(card: dict[str, Any]) -> dict[str, list[tuple[int, int, int]]]:
+    """For each split its regions (track, start, stop) as a dataset's card has them."""
+    return {
+        split: [
+            (index, start, stop)
+            for index, track in enumerate(card["tracks"])
+            for start, stop in track["splits"][split]
+        ]
+        for split in SPLITS
+    }
 
 
 def _every(regions: Regions, length: int, hop: int) -> list[tuple[int, int, int]]:
@@ -210,6 +218,11 @@ def local_pcm(folder: Storage, cache: Path) -> Path:
                 raise Damaged(f"{folder}/{PCM} does not match its SHA-256 in the manifest")
             fetched.replace(path)
     return path
+
+
+def cache_folder() -> Path:
+    """Where this node keeps copies of datasets from object stores."""
+    return Path(tempfile.gettempdir()) / f"samplernn-datasets-{os.getuid()}"
 
 
 def _is_whole(path: Path, entry: dict[str, Any]) -> bool:
