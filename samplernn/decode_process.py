@@ -11,8 +11,11 @@ follows as JSON. Then the server says how the child ended.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
+import fcntl
+import gc
 import json
 import os
 import resource
@@ -40,6 +43,8 @@ _CPU_SECONDS, _CPU_SECONDS_PER_MB = 30, 3
 _WALL_PER_CPU = 10
 _MOST_BLOCK = 2**28
 _MOST_REQUEST = 2**16
+_PIPE_BYTES = 2**20
+"""So that the decoder works on while its last block is measured and written."""
 
 
 def decode_apart(path: str | bytes | Path, sample_rate: int) -> tuple[Pcm, Source]:
@@ -136,6 +141,8 @@ class _Server:
     def forked(self, request: dict[str, object]) -> Iterator[BinaryIO]:
         """What a child that works on the request writes."""
         ours, theirs = os.pipe()
+        with contextlib.suppress(AttributeError, OSError):  # Linux alone, and up to the user's limit
+            fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         with open(ours, "rb", buffering=2**16) as pipe:  # noqa: PTH123
             try:
                 socket.send_fds(self._socket, [json.dumps(request).encode()], [theirs])
@@ -191,6 +198,14 @@ def _a_server() -> Iterator[_Server]:
                 server.close()
 
 
+def _close_idle() -> None:
+    for server in _idle:
+        server.close()
+
+
+atexit.register(_close_idle)
+
+
 def _died(code: int, cpu: int) -> str:
     if code == -signal.SIGXCPU:
         return f"decoding took more than {cpu:,} s of CPU; damaged: write the file anew with an audio editor"
@@ -200,6 +215,7 @@ def _died(code: int, cpu: int) -> str:
 
 def serve() -> None:
     """The server: fork a child for each request that comes over standard input, until that is closed."""
+    gc.freeze()  # no child needs to copy what is imported
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as asking:
         while True:
             message, pipes, _, _ = socket.recv_fds(asking, _MOST_REQUEST, 1)

@@ -9,8 +9,8 @@ from samplernn.measures import FRAME, SILENCE_DBFS, dbfs, frame_flatness, spectr
 from samplernn.passages import Passages, joined
 
 _HALF = FRAME // 2
-_STRIDE = 8 * _HALF
-"""Samples from one frame whose spectrum is taken to the next: every eighth of those that `measures` takes."""
+_STRIDE = 16 * _HALF
+"""Samples from one frame whose spectrum is taken to the next: every sixteenth of those that `measures` takes."""
 
 Signal = npt.NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class TrackMeasures:
         self._held = joined_up[whole:]
 
     def result(self) -> dict[str, float]:
-        """What measures.measure says, with the flatness of every eighth frame; clipping is seen elsewhere."""
+        """What measures.measure says, with the flatness of every sixteenth frame; clipping is seen elsewhere."""
         energies = self._half_energies()
         total = float(np.sum(energies, dtype=np.float64)) + self._rest_energy()
         frames = self._frame_levels(SILENCE_DBFS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from samplernn.storage import Storage
 MOST = 60
 """Tracks with pictures; the others are in report.txt."""
 EXCERPT_SECONDS = 8
+_THREADS = 4
 _WIDEST, _HEIGHT, _EXCERPT_HEIGHT = 480, 72, 96
 
 
 def write_dataset_page(folder: Storage, report: Report) -> str:
     """Write the page of the dataset in `folder` and say where its index.html is; what has not changed is kept."""
     made = MadeFolder(folder.at("page"))
-    tracks = [_track(made, folder, row, report.card["sample_rate"]) for row in report.card["tracks"][:MOST]]
+    rate = report.card["sample_rate"]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        shown = report.card["tracks"][:MOST]
+        tracks = list(pool.map(lambda row: _track(made, folder, row, rate), shown))
     write_page(made, "dataset.html", card=report.card, report=report, tracks=tracks)
     made.finish()
     return str(Path(str(made.folder)) / INDEX) if made.folder.local else f"{made.folder}/{INDEX}"
