@@ -10,7 +10,6 @@ memory-mapped copy. A trial of a sweep does not read this: its own seeded index 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from samplernn.errors import BadInput
 from samplernn.storage import Storage
 
 CHUNKS_A_BLOCK = 256
+_MOST_OPEN = 256
+_open: dict[str, Track] = {}
 
 
 def chunk_dataset(
@@ -60,7 +61,11 @@ def _gather(rows: dict[str, npt.NDArray[Any]], folder: Storage, length: int) -> 
     return {**rows, "pcm": pcm}
 
 
-@lru_cache(maxsize=64)
 def _track(folder: Storage, name: str) -> Track:
     """A track, verified once a process and on an object store fetched once a node."""
-    return Track(local_pcm(folder.at("tracks", name), cache_folder()))
+    key = f"{folder}/{name}"
+    if key not in _open:
+        if len(_open) >= _MOST_OPEN:
+            _open.clear()
+        _open[key] = Track(local_pcm(folder.at("tracks", name), cache_folder()))
+    return _open[key]

@@ -236,7 +236,7 @@ def test_decode_claimed_length_of_days_and_years_refused_before_decoding(tmp_pat
         ("x.wav", "-c:a pcm_s24le"), ("x.rf64.wav", "-rf64 always"), ("x.w64", ""), ("x.aiff", ""), ("x.au", ""),
         ("x.m4a", "-c:a aac"), ("x.m4b", "-f ipod -c:a aac"), ("x.m4a", "-c:a alac"), ("x.mov", "-c:a pcm_s24be"),
         ("x.mp3", "-q:a 4"), ("x.mp3", "-b:a 192k"), ("x.ogg", "-c:a libvorbis"), ("x.opus", ""), ("x.flac", ""),
-        ("x.mka", "-c:a flac"), ("x.mka", "-c:a libvorbis"), ("x.aifc.aiff", "-c:a pcm_f32be"),
+        ("x.mka", "-c:a flac"), ("x.aifc.aiff", "-c:a pcm_f32be"),
         ("x.caf", "-c:a pcm_s16be"), ("x.wma", ""), ("x.ogg", "-c:a libspeex -ar 16000"),
     ],
 )  # fmt: skip
