@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from orchestrator.config import (
     AlbumConfig,
     AuditionConfig,
+    ExportConfig,
     GenerateFile,
     IngestConfig,
     PickConfig,
@@ -34,9 +35,17 @@ PRESETS = Path(__file__).parent.parent / "configs" / "model"
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
-    """`ingest FOLDER name=value ...`; the dataset is named for the folder."""
-    source = Path(folder).expanduser().resolve()
-    return _built(IngestConfig, {"name": as_name(source.name), "source": str(source)}, words)
+    """`ingest FOLDER name=value ...`; the dataset is named for the folder, or what stands before a pattern's stars."""
+    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
+
+    source = folder if "://" in folder else str(Path(folder).expanduser().resolve())
+    plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
+    return _built(IngestConfig, {"name": as_name(plain[-1] if plain else ""), "source": source}, words)
+
+
+def export_asked(words: list[str]) -> ExportConfig:
+    """`ingest --export NAME name=value ...`."""
+    return _built(ExportConfig, {}, words)
 
 
 def sweep_asked(file: str, words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
