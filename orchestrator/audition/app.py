@@ -165,7 +165,7 @@ async def _mark(room: Room, request: Request) -> Response:
 async def _album(room: Room, request: Request) -> Response:
     def write(wanted: WantedAlbum) -> Any:
         file = write_album(room.workspace, room.songs, wanted)
-        return {"file": file, "line": commands.album_from(room.workspace, file)}
+        return {"file": commands.from_here(file), "line": commands.album_from(room.workspace, file)}
 
     return await _taken(request, WantedAlbum, write)
 

@@ -37,7 +37,10 @@ def generate_from(workspace: Workspace, sweep: str, picks: Iterable[tuple[str, i
 
 def album_from(workspace: Workspace, file: str) -> str:
     """The line that makes an album of its YAML."""
-    path = Path(file)
-    here = Path.cwd()
-    shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return orchestrator(workspace, "album", str(shown))
+    return orchestrator(workspace, "album", from_here(file))
+
+
+def from_here(file: str) -> str:
+    """A path as it is typed in the folder that the server was started in."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
