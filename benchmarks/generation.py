@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from plain import PlainSampler
+from report import Report
 
 from samplernn.config import ModelConfig
 from samplernn.folding import FoldedModel, fold
@@ -51,19 +50,6 @@ SONGS_3_TIERS = (1, 8, 16, 32, 128)
 READS = (1, 3, 8, 32, 128, 512)
 """MB that memory bandwidth is measured over."""
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
-
-
-@dataclass
-class Report:
-    """Figures as benchmarks/README.md's contract has them, and the table for a person."""
-
-    machine: dict[str, object]
-    figures: dict[str, dict[str, object]] = field(default_factory=dict)
-
-    def add(self, name: str, unit: str, samples: list[float]) -> float:
-        value = statistics.median(samples)
-        self.figures[name] = {"value": value, "unit": unit, "samples": samples}
-        return value
 
 
 def weights(model: FoldedModel) -> tuple[float, float]:
@@ -254,15 +240,8 @@ def main() -> None:
     if isinstance(library, str):
         sys.exit(library)
     torch.set_num_threads(options.threads)
-    machine = {
-        "cpu": platform.processor() or platform.machine(),
-        "isa": library.isa,
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
     print(f"native kernel: {library.isa}, {options.threads} threads; plain loop: torch {torch.__version__}")
-    report = Report(machine)
+    report = Report()
     found: dict[str, float] = {}
     for name in models:
         floors(library, options.threads, report, found)
@@ -274,7 +253,7 @@ def main() -> None:
         "peak memory of the benchmark", "MB", [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
     )
     if options.json is not None:
-        options.json.write_text(json.dumps({"machine": report.machine, "figures": report.figures}, indent=1))
+        report.write(options.json, isa=library.isa, generation_threads=options.threads)
 
 
 if __name__ == "__main__":
