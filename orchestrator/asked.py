@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import copy
+import getpass
 import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from orchestrator.config import AlbumConfig, GenerateFile, IngestConfig, SweepConfig, SweepFile, SweepRun
+from orchestrator.config import (
+    AlbumConfig,
+    AuditionConfig,
+    ExportConfig,
+    GenerateFile,
+    IngestConfig,
+    PickConfig,
+    SweepConfig,
+    SweepFile,
+    SweepRun,
+)
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
 from orchestrator.recipe import Recipe
@@ -24,9 +35,17 @@ PRESETS = Path(__file__).parent.parent / "configs" / "model"
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
-    """`ingest FOLDER name=value ...`; the dataset is named for the folder."""
-    source = Path(folder).expanduser().resolve()
-    return _built(IngestConfig, {"name": as_name(source.name), "source": str(source)}, words)
+    """`ingest FOLDER name=value ...`; the dataset is named for the folder, or what stands before a pattern's stars."""
+    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
+
+    source = folder if "://" in folder else str(Path(folder).expanduser().resolve())
+    plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
+    return _built(IngestConfig, {"name": as_name(plain[-1] if plain else ""), "source": source}, words)
+
+
+def export_asked(words: list[str]) -> ExportConfig:
+    """`ingest --export NAME name=value ...`."""
+    return _built(ExportConfig, {}, words)
 
 
 def sweep_asked(file: str, words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
@@ -71,6 +90,24 @@ def album_asked(name: str, words: list[str]) -> AlbumConfig:
     else:
         data = {"name": name, "songs": name}
     return _built(AlbumConfig, data, words)
+
+
+def audition_asked(words: list[str]) -> tuple[AuditionConfig, str]:
+    """`audition SWEEP name=value ...`, and who listens."""
+    config = _built(AuditionConfig, {}, words)
+    return config, _listener(config.listener)
+
+
+def pick_asked(words: list[str], drop: bool) -> tuple[PickConfig, str]:
+    """`pick SWEEP [trial=... step=...]`, and who picks. Raises BadInput for half a checkpoint."""
+    config = _built(PickConfig, {}, words)
+    if (config.trial is None) != (config.step is None) or (drop and config.trial is None):
+        raise BadInput("a checkpoint is a trial= and a step= together; leave both out to list the picks")
+    return config, _listener(config.listener)
+
+
+def _listener(name: str | None) -> str:
+    return as_name(getpass.getuser()) if name is None else check_name(name)
 
 
 def as_name(text: str) -> str:

@@ -20,7 +20,7 @@ from orchestrator.verb_help import Verbs, taking
 from orchestrator.workspace import Workspace
 
 if TYPE_CHECKING:
-    from orchestrator.config import SweepConfig, SweepRun
+    from orchestrator.config import ExportConfig, SweepConfig, SweepRun
 
 
 app = typer.Typer(
@@ -65,24 +65,38 @@ Debug = Annotated[
     cls=taking("orchestrator.config:IngestConfig"), short_help="Turn a folder of music into a dataset."
 )
 def ingest(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER | NAME")],
     settings: Settings = None,
     workspace: Where = None,
+    report: Annotated[bool, typer.Option("--report", help="Show the report of dataset NAME again.")] = False,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export",
+            help="Write the chunks of dataset NAME as .npy files, as the original does "
+            "(chunk_seconds=8 num_chunks=3200 dtype=float16).",
+        ),
+    ] = False,
 ) -> None:
     """Turn a FOLDER of music into a dataset: mono, one sample rate, split into train, valid and test.
 
-    Reads WAV, FLAC, Ogg, MP3, AIFF at any rate, with any number of channels. What can't be read is left out and named
-    with its reason.
+    Reads WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, WMA and more, at any rate, with any number of channels; a pattern
+    ('music/*.flac') and s3:// or gs:// do as well. What can't be read is left out and named with its reason. A
+    ranges.csv in the folder (file,start,stop) says which part of a file to take.
 
     Example: orchestrator ingest ~/Music/band name=band sample_rate=16000
     """
-    from orchestrator.asked import ingest_asked
+    from orchestrator.asked import export_asked, ingest_asked
 
-    config, root = ingest_asked(folder, settings or []), _open(workspace)
+    if report or export:
+        config = export_asked(settings or []) if export else None
+        _dataset_again(_open(workspace), folder, report, config)
+        return
+    asked, root = ingest_asked(folder, settings or []), _open(workspace)
     from orchestrator.ingest import run_ingest
 
-    run_ingest(root, config, out)
-    out.print(f"\nnext: orchestrator sweep configs/sweeps/laptop.yaml dataset={config.name}")
+    run_ingest(root, asked, out)
+    out.print(f"\nnext: orchestrator sweep configs/sweeps/laptop.yaml dataset={asked.name}")
 
 
 @app.command(
@@ -136,25 +150,62 @@ def status(
         out.print(shown)
 
 
-@app.command(cls=taking(), short_help="Make a sweep's page: curves, and clips to listen to.")
-def audition(name: Annotated[str, typer.Argument(metavar="SWEEP")], workspace: Where = None) -> None:
-    """Make the page of a sweep: the curves of its trials, and the clips of every checkpoint to listen to.
+@app.command(
+    cls=taking("orchestrator.config:AuditionConfig"), short_help="Open the listening room of a sweep."
+)
+def audition(
+    name: Annotated[str, typer.Argument(metavar="SWEEP | ALBUM | SONGS")],
+    settings: Settings = None,
+    workspace: Where = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write a page that opens without a server instead, to share.")
+    ] = False,
+) -> None:
+    """Open the listening room of a sweep: every checkpoint's clips to hear, rate and pick, songs to cut into an album.
 
-    The page opens from the disk, without a server, also while the sweep runs; run this again to bring it up to date.
+    It is a web page on this machine alone, also while the sweep runs; Ctrl-C closes it. Marks are kept in picks/, a
+    folder a listener. An album's or a batch's name opens the room of the sweep that its songs came from.
 
     Example: orchestrator audition overnight
     """
-    from orchestrator.pages.sweep_page import write_sweep_page
-    from orchestrator.trials import SweepView
+    from orchestrator.asked import audition_asked
+    from orchestrator.audition.find import find_sweep
 
+    config, listener = audition_asked(settings or [])
     root = _open(workspace)
-    view = SweepView.open(root, name)
-    checkpoints = sum(len(trial.clips) for trial in view.trials)
-    clips = sum(len(clip.measures) for trial in view.trials for clip in trial.clips)
-    out.print(f"page of sweep {name}: {len(view.trials)} trials, {clips} clips of {checkpoints} checkpoints")
-    page = write_sweep_page(root, name)
-    out.print(f"open {page}", soft_wrap=True)
-    out.print(f"\nnext: orchestrator generate {name} songs=8 seconds=60", soft_wrap=True)
+    sweep = find_sweep(root, name)
+    if page:
+        from orchestrator.pages.sweep_page import write_sweep_page
+
+        out.print(f"open {write_sweep_page(root, sweep)}", soft_wrap=True, markup=False)
+        out.print(f"\nnext: orchestrator generate {sweep} songs=8 seconds=60", soft_wrap=True)
+        return
+    from orchestrator.audition.serve import serve
+
+    serve(root, sweep, config, listener, lambda line: out.print(line, soft_wrap=True, markup=False))
+
+
+@app.command(cls=taking("orchestrator.config:PickConfig"), short_help="List or add picked checkpoints.")
+def pick(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")],
+    settings: Settings = None,
+    workspace: Where = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Take this listener's pick back.")] = False,
+) -> None:
+    """List the checkpoints of a sweep that listeners picked, or pick one: what is picked is never pruned.
+
+    Example: orchestrator pick overnight trial=0042 step=15000
+    """
+    from orchestrator.asked import pick_asked
+    from orchestrator.audition.commands import generate_from
+    from orchestrator.audition.find import choose, picks_text
+
+    config, listener = pick_asked(settings or [], drop)
+    root = _open(workspace)
+    picks = choose(root, name, config, listener, drop)
+    out.print(picks_text(root, name), markup=False, soft_wrap=True)
+    for line in generate_from(root, name, picks):
+        out.print(f"next: {line}", markup=False, soft_wrap=True)
 
 
 @app.command(
@@ -268,6 +319,21 @@ def _open(where: str | None, quiet: bool = False) -> Workspace:
     if not quiet:
         out.print(f"workspace {workspace.storage}", style="dim", soft_wrap=True)
     return workspace
+
+
+def _dataset_again(workspace: Workspace, name: str, report: bool, config: ExportConfig | None) -> None:
+    from orchestrator.datasets import require_dataset
+
+    require_dataset(workspace, name)
+    if report:
+        from orchestrator.ingest import show_report
+
+        show_report(workspace, name, out)
+    if config is not None:
+        from orchestrator.export import export
+
+        for split, (path, chunks) in export(workspace.dataset(name), config).items():
+            out.print(f"{split}: {chunks:,} chunks in {path}", markup=False, soft_wrap=True)
 
 
 def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None:

@@ -14,6 +14,8 @@ _TINY: dict[str, Any] = {
     "checkpoint_every": 4,
     "log_every": 2,
     "num_chunks": 32,
+    "hop": None,
+    "overlap": None,
     "chunk_seconds": 0.5,
     "eval_seconds": 2.0,
     "clips": 1,

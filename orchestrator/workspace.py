@@ -1,6 +1,7 @@
 """Where truth lives: the one place that spells paths in the workspace.
 
-datasets/<name>/   config.json, dataset.json (the card), report.txt, tracks/<id>/ (a commit: pcm.arrow, track.json)
+datasets/<name>/   config.json, dataset.json (the card), report.txt, page/, npy/ (ingest --export),
+                   tracks/<id>/ (a commit: pcm.arrow, track.json)
 sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
                    config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
@@ -8,6 +9,8 @@ songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, p
                    parts/<id>/<take>-<start>-<stop>/ (a commit each: what is made of a song so far),
                    songs/<id>/ (a commit each: song.flac, song.json)
 albums/<name>/     album.yaml, tracks, pictures, page
+picks/<listener>/  sweeps/<sweep>/<seq>.json, songs/<batch>/<seq>.json: marks
+cache/             peaks and thumbnails of clips: no truth, safe to delete
 """
 
 from __future__ import annotations
@@ -77,6 +80,14 @@ class Workspace:
         """Folder of an album."""
         return self.storage.at("albums", check_name(name))
 
+    def picks(self, listener: str) -> Storage:
+        """Folder of one listener's marks."""
+        return self.storage.at("picks", check_name(listener))
+
+    def cache(self, what: str) -> Storage:
+        """Folder of what can be made again at any time."""
+        return self.storage.at("cache", check_name(what))
+
     def names(self, kind: str) -> list[str]:
-        """Names of all 'datasets', 'sweeps', 'songs' or 'albums'."""
+        """Names of all 'datasets', 'sweeps', 'songs', 'albums' or 'picks'."""
         return self.storage.at(kind).names()

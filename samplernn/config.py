@@ -6,7 +6,7 @@ the field docstrings; `null` in YAML is None here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -103,7 +103,11 @@ class TrainConfig(Frozen):
     chunk_seconds: Annotated[float, Field(gt=0, le=3600)] = 8.0
     """Length of a chunk in seconds; the hidden state is carried through a chunk and reset at its start."""
     num_chunks: Annotated[int, Field(ge=1)] | None = 3200
-    """Training chunks, evenly spaced and overlapping as needed; null lays them end to end."""
+    """Training chunks, evenly spaced and overlapping as needed; null, hop or overlap choose them otherwise."""
+    hop: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """Seconds from one chunk's start to the next, instead of num_chunks."""
+    overlap: Annotated[float, Field(ge=0, le=0.99)] | None = None
+    """Share of a chunk that the next one has in common with it, instead of num_chunks; 0 lays them end to end."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """Adam's step size."""
     lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
@@ -142,8 +146,19 @@ class TrainConfig(Frozen):
     clip_seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
     """Length of a clip in seconds."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_chunks(cls, data: Any) -> Any:
+        """Where hop or overlap is given, the default number of chunks is not meant."""
+        if isinstance(data, dict) and (data.get("hop") is not None or data.get("overlap") is not None):
+            return {"num_chunks": None, **data}
+        return data
+
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
+        given = [name for name in ("num_chunks", "hop", "overlap") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each set where chunks start; give one of them")
         if self.seq_len is not None and self.n_frames is not None:
             raise ValueError("seq_len and n_frames both set the TBPTT window; give one of them")
         if self.batch_size % self.accumulate:
@@ -155,6 +170,13 @@ class TrainConfig(Frozen):
                 f"weight_decay {self.weight_decay} belongs to optimiser adamw; set train.optimiser=adamw"
             )
         return self
+
+    def chunk_samples(self, sample_rate: int) -> tuple[int, int | None]:
+        """Samples of a chunk, and from one chunk's start to the next where hop or overlap sets that."""
+        length = max(1, round(self.chunk_seconds * sample_rate))
+        if self.hop is not None:
+            return length, max(1, round(self.hop * sample_rate))
+        return length, None if self.overlap is None else max(1, round(length * (1 - self.overlap)))
 
 
 class Experiment(Frozen):

@@ -144,13 +144,15 @@ def _fresh(experiment: Experiment, device: torch.device) -> Training:
 
 def _windows(experiment: Experiment, dataset: Dataset) -> TrainingWindows:
     config = experiment.train
+    length, hop = config.chunk_samples(dataset.sample_rate)
     return TrainingWindows(
         dataset,
         experiment.model,
         seq_len=experiment.seq_len,
         batch=config.batch_size,
-        length=max(1, round(config.chunk_seconds * dataset.sample_rate)),
+        length=length,
         count=config.num_chunks,
+        hop=hop,
         seed=config.seed,
     )
 

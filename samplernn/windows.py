@@ -125,6 +125,7 @@ class TrainingWindows:
         batch: int,
         length: int,
         count: int | None,
+        hop: int | None = None,
         seed: int,
     ) -> None:
         self._dataset, self._model, self._seq_len, self._batch, self._length = (
@@ -134,7 +135,7 @@ class TrainingWindows:
             batch,
             length,
         )
-        self._rows = dataset.chunks("train", length, count)
+        self._rows = dataset.chunks("train", length, count, hop)
         self._seed = seed
         self._windows = -(-length // seq_len)
         self._held: tuple[int, ChunkBatch] | None = None

@@ -52,7 +52,7 @@ def test_a_chunks_features_are_those_of_its_own_samples(tmp_path):
     windows = [chunk.window(index).features for index in range(chunk.windows)]
     assert [w.shape for w in windows] == [(2, 16, 1)] * 2
     for (track, start, stop), got in zip(rows, np.concatenate(windows, axis=1), strict=True):
-        pcm = np.empty(dataset.tracks[track].samples, np.int16)
+        pcm = np.empty(len(dataset.tracks[track]), np.int16)
         dataset.tracks[track].read(0, len(pcm), pcm)
         expected = frame_means(measure_features(pcm, ["onset"]), start, 32, 16)
         expected[-(-(stop - start) // 16) :] = 0
