@@ -4,7 +4,7 @@
 #   ARGS="-k merge -x"      passed on to pytest or to a benchmark
 
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-BENCHMARKS := training generation ingest sweep factory learning
+BENCHMARKS := training generation ingest sweep factory learning audition
 NAME ?= $(BENCHMARKS)
 BIN := .venv/bin
 export TORCH_INDEX PYTHON
@@ -19,7 +19,9 @@ help: ## list the targets
 setup: .venv/.set-up ## the virtual environment with everything in it; does nothing the second time
 	@:
 
-.venv/.set-up: requirements.lock constraints.txt pyproject.toml .ci/setup
+KERNEL := setup.py $(wildcard samplernn/native/*.h samplernn/native/*.cpp)
+
+.venv/.set-up: requirements.lock constraints.txt pyproject.toml $(KERNEL) .ci/setup
 	@bash .ci/setup
 	@touch $@
 

@@ -24,9 +24,10 @@ class Report:
         self.figures[name] = {"value": value, "unit": unit, "samples": list(samples)}
         return value
 
-    def write(self, path: Path) -> None:
-        """`{"machine": ..., "figures": ...}` as JSON."""
-        path.write_text(json.dumps({"machine": machine(), "figures": self.figures}, indent=2) + "\n")
+    def write(self, path: Path, **facts: Any) -> None:
+        """`{"machine": ..., "figures": ...}` as JSON; `facts` are more of the machine."""
+        body = {"machine": machine() | facts, "figures": self.figures}
+        path.write_text(json.dumps(body, indent=2) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import getpass
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,20 +12,26 @@ from pydantic import BaseModel
 
 from orchestrator.config import (
     AlbumConfig,
+    AuditionConfig,
     ExportConfig,
     GenerateFile,
     IngestConfig,
+    PickConfig,
     SweepConfig,
     SweepFile,
     SweepRun,
 )
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
+from orchestrator.recipe import Recipe
 from orchestrator.shorthand import spell_out
 from orchestrator.workspace import check_name
+from samplernn.config import Experiment
+from samplernn.errors import BadInput
 
 Model = TypeVar("Model", bound=BaseModel)
 YAML = (".yaml", ".yml")
+PRESETS = Path(__file__).parent.parent / "configs" / "model"
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
@@ -55,9 +63,20 @@ def train_asked(words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
     return _sweep(data, words, debug)
 
 
+def experiment_asked(words: list[str]) -> Experiment:
+    """`doctor name=value ...`: the model and training to look at."""
+    return _built(Experiment, *_with_preset({}, words, ("model",)))
+
+
 def songs_asked(name: str, words: list[str]) -> GenerateFile:
-    """`generate SWEEP name=value ...`, or with a FILE.yaml; the batch is named for either."""
-    if name.endswith(YAML):
+    """`generate SWEEP name=value ...`, or with a FILE.yaml, or a song's song.json; the batch is named for it."""
+    if name.endswith(".json"):
+        again = Recipe.read(name)
+        data = {
+            "name": f"{as_name(str(again.body['sweep']))[:40]}-again-{again.body['index']:04d}",
+            **again.settings(),
+        }
+    elif name.endswith(YAML):
         data = {"name": as_name(Path(name).stem), **load_yaml(name)}
     else:
         data = {"name": f"{check_name(name)[:58]}-songs", "sweep": name}
@@ -73,15 +92,57 @@ def album_asked(name: str, words: list[str]) -> AlbumConfig:
     return _built(AlbumConfig, data, words)
 
 
+def audition_asked(words: list[str]) -> tuple[AuditionConfig, str]:
+    """`audition SWEEP name=value ...`, and who listens."""
+    config = _built(AuditionConfig, {}, words)
+    return config, _listener(config.listener)
+
+
+def pick_asked(words: list[str], drop: bool) -> tuple[PickConfig, str]:
+    """`pick SWEEP [trial=... step=...]`, and who picks. Raises BadInput for half a checkpoint."""
+    config = _built(PickConfig, {}, words)
+    if (config.trial is None) != (config.step is None) or (drop and config.trial is None):
+        raise BadInput("a checkpoint is a trial= and a step= together; leave both out to list the picks")
+    return config, _listener(config.listener)
+
+
+def _listener(name: str | None) -> str:
+    return as_name(getpass.getuser()) if name is None else check_name(name)
+
+
 def as_name(text: str) -> str:
     """A name made from a folder's or file's."""
     return check_name(re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "music")
 
 
 def _sweep(data: dict[str, Any], words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
-    asked = _built(SweepFile, data, words)
+    asked = _built(SweepFile, *_with_preset(data, words, ("base", "model")))
     check_name(asked.name)
     return (made_tiny(asked.sweep) if debug else asked.sweep), asked.run
+
+
+def _with_preset(
+    data: dict[str, Any], words: list[str], where: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """Put configs/model/NAME.yaml below what was given, for `preset=NAME` or `base: {preset: NAME}`."""
+    data = copy.deepcopy(data)
+    section = data
+    for key in where[:-1]:
+        inner: Any = section.get(key) or {}
+        if not isinstance(inner, dict):
+            return data, words  # validation says what is wrong
+        section[key] = inner
+        section = inner
+    name: Any = section.pop("preset", None)
+    for word in [word for word in words if word.startswith("preset=")]:
+        name = word.removeprefix("preset=")
+    if name is None:
+        return data, words
+    there = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    if name not in there:
+        raise BadInput(f"there is no preset {name!r}; there are {', '.join(there)}")
+    section[where[-1]] = load_yaml(str(there[name])) | (section.get(where[-1]) or {})
+    return data, [word for word in words if not word.startswith("preset=")]
 
 
 def _built(model: type[Model], data: dict[str, Any], words: list[str]) -> Model:

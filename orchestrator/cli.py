@@ -150,25 +150,62 @@ def status(
         out.print(shown)
 
 
-@app.command(cls=taking(), short_help="Make a sweep's page: curves, and clips to listen to.")
-def audition(name: Annotated[str, typer.Argument(metavar="SWEEP")], workspace: Where = None) -> None:
-    """Make the page of a sweep: the curves of its trials, and the clips of every checkpoint to listen to.
+@app.command(
+    cls=taking("orchestrator.config:AuditionConfig"), short_help="Open the listening room of a sweep."
+)
+def audition(
+    name: Annotated[str, typer.Argument(metavar="SWEEP | ALBUM | SONGS")],
+    settings: Settings = None,
+    workspace: Where = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write a page that opens without a server instead, to share.")
+    ] = False,
+) -> None:
+    """Open the listening room of a sweep: every checkpoint's clips to hear, rate and pick, songs to cut into an album.
 
-    The page opens from the disk, without a server, also while the sweep runs; run this again to bring it up to date.
+    It is a web page on this machine alone, also while the sweep runs; Ctrl-C closes it. Marks are kept in picks/, a
+    folder a listener. An album's or a batch's name opens the room of the sweep that its songs came from.
 
     Example: orchestrator audition overnight
     """
-    from orchestrator.pages.sweep_page import write_sweep_page
-    from orchestrator.trials import SweepView
+    from orchestrator.asked import audition_asked
+    from orchestrator.audition.find import find_sweep
 
+    config, listener = audition_asked(settings or [])
     root = _open(workspace)
-    view = SweepView.open(root, name)
-    checkpoints = sum(len(trial.clips) for trial in view.trials)
-    clips = sum(len(clip.measures) for trial in view.trials for clip in trial.clips)
-    out.print(f"page of sweep {name}: {len(view.trials)} trials, {clips} clips of {checkpoints} checkpoints")
-    page = write_sweep_page(root, name)
-    out.print(f"open {page}", soft_wrap=True)
-    out.print(f"\nnext: orchestrator generate {name} songs=8 seconds=60", soft_wrap=True)
+    sweep = find_sweep(root, name)
+    if page:
+        from orchestrator.pages.sweep_page import write_sweep_page
+
+        out.print(f"open {write_sweep_page(root, sweep)}", soft_wrap=True, markup=False)
+        out.print(f"\nnext: orchestrator generate {sweep} songs=8 seconds=60", soft_wrap=True)
+        return
+    from orchestrator.audition.serve import serve
+
+    serve(root, sweep, config, listener, lambda line: out.print(line, soft_wrap=True, markup=False))
+
+
+@app.command(cls=taking("orchestrator.config:PickConfig"), short_help="List or add picked checkpoints.")
+def pick(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")],
+    settings: Settings = None,
+    workspace: Where = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Take this listener's pick back.")] = False,
+) -> None:
+    """List the checkpoints of a sweep that listeners picked, or pick one: what is picked is never pruned.
+
+    Example: orchestrator pick overnight trial=0042 step=15000
+    """
+    from orchestrator.asked import pick_asked
+    from orchestrator.audition.commands import generate_from
+    from orchestrator.audition.find import choose, picks_text
+
+    config, listener = pick_asked(settings or [], drop)
+    root = _open(workspace)
+    picks = choose(root, name, config, listener, drop)
+    out.print(picks_text(root, name), markup=False, soft_wrap=True)
+    for line in generate_from(root, name, picks):
+        out.print(f"next: {line}", markup=False, soft_wrap=True)
 
 
 @app.command(
@@ -176,11 +213,14 @@ def audition(name: Annotated[str, typer.Argument(metavar="SWEEP")], workspace: W
     short_help="Generate songs from a sweep's best checkpoint.",
 )
 def generate(
-    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP | FILE.yaml")],
+    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP | FILE.yaml | song.json")],
     settings: Settings = None,
     workspace: Where = None,
 ) -> None:
     """Generate songs from a sweep's best checkpoint, or from the one that trial= and step= name.
+
+    A FILE.yaml may have several sections, each with a checkpoint, temperatures and a prompt of its own. A song's own
+    song.json makes that song again, sample by sample.
 
     Example: orchestrator generate overnight songs=100 seconds=240 temperature=0.98
     """
@@ -188,8 +228,10 @@ def generate(
 
     file, root = songs_asked(sweep_name, settings or []), _open(workspace)
     from orchestrator.generate import generate as run_generate
+    from orchestrator.recipe import Recipe
 
-    failed = run_generate(root, file.job, file.run, out)
+    again = Recipe.read(sweep_name) if sweep_name.endswith(".json") else None
+    failed = run_generate(root, file.job, file.run, out, again)
     for song, reason in failed.items():
         out.print(f"song {song} failed: {reason}", style="red", markup=False, soft_wrap=True)
     if failed:
@@ -203,10 +245,19 @@ def album(
     name: Annotated[str, typer.Argument(metavar="SONGS | FILE.yaml")],
     settings: Settings = None,
     workspace: Where = None,
+    propose: Annotated[
+        int | None,
+        typer.Option(
+            "--propose",
+            metavar="N",
+            help="Make no album yet: write an album.yaml with the N songs that vary most and resemble each other "
+            "least, to edit.",
+        ),
+    ] = None,
 ) -> None:
-    """Make an album of a batch of songs: tracks, a spectrogram of each, and a page to listen on.
+    """Make an album of a batch of songs: mastered tracks, a cover, a cue sheet, a page to listen on, an archive.
 
-    Example: orchestrator album overnight-songs name=first-album title="First Album"
+    Example: orchestrator album overnight-songs name=first-album title="First Album" loudness=-14 crossfade=2
     """
     from orchestrator.album.build import build_album
     from orchestrator.asked import album_asked
@@ -215,7 +266,10 @@ def album(
     root, counted = _open(workspace), [0, 0]
 
     def line() -> str:
-        return f"album {config.name}: {counted[0]} of {counted[1]} tracks"
+        what = "songs heard" if propose else "tracks"
+        return f"album {config.name}: " + (
+            f"{counted[0]} of {counted[1]} {what}" if counted[1] else "reading the songs"
+        )
 
     view = View(out, lambda: Group(bar(*counted), Text(line(), style="dim")), line)
 
@@ -223,17 +277,33 @@ def album(
         counted[:] = [ready, total]
         view.tick()
 
+    if propose is not None:
+        from orchestrator.album.propose import propose as run_propose
+
+        with view.showing():
+            proposal = run_propose(root, config, propose, heard)
+        out.print(proposal.to_text(), markup=False, soft_wrap=True)
+        return
     with view.showing():
         result = build_album(root, config, heard)
     out.print(result.to_text(), markup=False, soft_wrap=True)
 
 
-@app.command(cls=taking(), short_help="Say what this machine can do, and what is wrong.")
-def doctor(workspace: Where = None) -> None:
-    """Say what this machine can do, and what is wrong with it."""
-    from orchestrator.doctor import examine, render
+@app.command(
+    cls=taking("samplernn.config:Experiment"), short_help="Say what this machine can do, and what is wrong."
+)
+def doctor(settings: Settings = None, workspace: Where = None) -> None:
+    """Say what this machine can do, and what is wrong with it; with settings, whether such a model fits into memory.
 
+    Example: orchestrator doctor dim=2048 n_rnn=5 batch_size=128
+    """
+    from orchestrator.asked import experiment_asked
+    from orchestrator.doctor import examine, fits, render
+
+    experiment = experiment_asked(settings) if settings else None
     findings = examine(_open(workspace))
+    if experiment is not None:
+        findings += fits(experiment)
     out.print(render(findings))
     raise typer.Exit(SOME_FAILED if any(finding.state == "bad" for finding in findings) else DONE)
 

@@ -168,27 +168,62 @@ class SweepFile(SweepConfig):
 
 
 class GenerateRun(Frozen):
-    """How songs are made: nothing here changes a sample."""
+    """How songs are made. What changes their samples is pinned when a batch begins: backend, precision, slots."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
     """Workers, each with a model of its own; null is one a GPU, or one a CPU core."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Times that a song whose worker died is tried again."""
+    backend: Literal["auto", "native", "torch", "cuda"] = "auto"
+    """auto is CUDA's on a GPU, else the native kernel, else portable PyTorch."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """Of the model's weights; int8 is the native kernel's."""
+    slots: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Songs that a worker makes side by side; null is 32 for native, 8 for torch, 128 for cuda."""
+    commit_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds of a song between two commits of what is made of it: a killed worker's songs go on from there."""
+    patience: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds without a sign of progress after which a worker is killed and replaced."""
+    measures: bool = True
+    """Whether every song is measured when it is whole, and compared with the music of its training."""
 
 
-class GenerateJob(Frozen):
-    """`generate SWEEP`: songs from one checkpoint."""
+class SongSection(Frozen):
+    """Songs from one checkpoint, or as many from each of several."""
 
-    name: str
-    """Name of the batch of songs."""
     sweep: str
     """The sweep to take the checkpoint from."""
     trial: str | None = None
     """The trial; null is the one with the best validation bits."""
     step: int | None = None
     """The checkpoint's step; null is the trial's best."""
+    temperatures: Annotated[list[float | str], Field(min_length=1)] | None = None
+    """Several temperatures or schedules: every song is made at each. null is generate.temperature alone."""
     generate: GenerateConfig = GenerateConfig()
     """What to draw."""
+
+    @model_validator(mode="after")
+    def _check_temperatures(self) -> SongSection:
+        for temperature in self.temperatures or ():
+            GenerateConfig(temperature=temperature)
+        if self.temperatures and len(set(map(str, self.temperatures))) < len(self.temperatures):
+            raise ValueError(f"temperatures {self.temperatures}: one is there twice; keep one")
+        return self
+
+
+class GenerateJob(SongSection):
+    """`generate SWEEP`: a batch of songs."""
+
+    name: str
+    """Name of the batch of songs."""
+    sections: Annotated[list[SongSection], Field(min_length=1)] | None = None
+    """Parts of the batch with settings of their own, {sweep, trial, step, temperatures, generate: {...}}; the settings
+    beside it are then not used. null makes one part of them."""
+
+    @property
+    def parts(self) -> list[SongSection]:
+        """The sections, one at least."""
+        return self.sections or [self]
 
 
 class GenerateFile(GenerateJob):
@@ -203,14 +238,84 @@ class GenerateFile(GenerateJob):
         return GenerateJob.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))
 
 
+class AuditionConfig(Frozen):
+    """`audition SWEEP`: where the listening room is opened."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; beyond this machine (0.0.0.0 is everywhere) a token is asked for."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8765
+    """Port; 0 is any free one."""
+    listener: str | None = None
+    """Whose marks are kept until the page says otherwise; null is this account's name."""
+
+
+class PickConfig(Frozen):
+    """`pick SWEEP`: the checkpoints that listeners picked."""
+
+    trial: str | None = None
+    """The trial, or its number; with a step it is picked, without any the picks are listed."""
+    step: Annotated[int, Field(ge=0)] | None = None
+    """The checkpoint's step."""
+    listener: str | None = None
+    """Whose pick it is; null is this account's name."""
+
+
+class AlbumTrack(Frozen):
+    """A song, or a region of one."""
+
+    song: str
+    """Id of the song in its batch."""
+    batch: str | None = None
+    """The batch of songs it is in; null is the album's."""
+    start: Annotated[float, Field(ge=0)] = 0.0
+    """Where the track begins in the song, in seconds."""
+    stop: Annotated[float, Field(gt=0)] | None = None
+    """Where it ends, in seconds; null is the song's end."""
+    title: str | None = None
+    """Its title; null makes one."""
+    fade_in: Annotated[float, Field(ge=0, le=60)] | None = None
+    """Seconds of fading in; null is 0.01 where the track begins inside the song, else none: no click."""
+    fade_out: Annotated[float, Field(ge=0, le=60)] | None = None
+    """Seconds of fading out; null as for fade_in."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_id(cls, value: Any) -> Any:
+        return {"song": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> AlbumTrack:
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(
+                f"stop {self.stop:g} s is not after start {self.start:g} s; swap or correct them"
+            )
+        return self
+
+
 class AlbumConfig(Frozen):
-    """`album NAME`: songs, pictures and one page."""
+    """`album NAME`: songs in order, mastered, with pictures, a cover, a cue sheet and one page."""
 
     name: str
     """Name of the album."""
     songs: str
     """The batch of songs to take."""
     title: str | None = None
-    """Title on the page; null is the name."""
-    tracks: list[str] | None = None
-    """Song ids in order; null takes all of the batch."""
+    """Title of the album; null is the name."""
+    artist: str = "SampleRNN"
+    """Who made it, for the tags."""
+    tracklist: Annotated[list[AlbumTrack], Field(min_length=1)] | None = None
+    """Tracks in order: song ids, or regions {song, start, stop, title, fade_in, fade_out}; null takes all songs."""
+    titles: str | None = None
+    """A text file with a title a line: new titles are made in their manner; null makes them of two words."""
+    crossfade: Annotated[float, Field(ge=0, le=30)] = 0.0
+    """Seconds that each track overlaps the next; 0 puts them end to end."""
+    loudness: Annotated[float, Field(ge=-40, le=-5)] | None = None
+    """Loudness of every track in LUFS (streaming services play at about -14); null leaves levels as they were made."""
+    ceiling: Annotated[float, Field(ge=-20, le=0)] = -1.0
+    """Highest true peak in dBTP where loudness is set: a limiter holds it."""
+    bits: Literal[16, 24] = 16
+    """Bits a sample of the tracks."""
+    cover: str | None = None
+    """A picture for the cover; null draws one from the album's own sound."""
+    archive: bool = True
+    """Whether all of it is also packed into album.zip."""

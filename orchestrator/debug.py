@@ -9,6 +9,8 @@ from orchestrator.config import SweepConfig
 _TINY: dict[str, Any] = {
     "max_steps": 8,
     "batch_size": 4,
+    "accumulate": 1,
+    "diverge_after": None,
     "checkpoint_every": 4,
     "log_every": 2,
     "num_chunks": 32,

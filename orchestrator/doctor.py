@@ -24,6 +24,7 @@ from rich.table import Table
 from orchestrator.machine import cpu_model, memory_bytes, nvidia_smi, usable_cores
 from orchestrator.tracking.login import base_url, logged_in, wandb_installed
 from orchestrator.workspace import Workspace
+from samplernn.config import Experiment
 from samplernn.errors import StorageError
 
 GIB = 2**30
@@ -49,6 +50,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         cpu(),
         memory(),
         *gpus(),
+        generation(),
         *disk(workspace),
         temporary(),
         shared_memory(),
@@ -129,6 +131,38 @@ def gpus() -> Iterator[Finding]:
         remedy = f"update the driver to one for CUDA {torch.version.cuda}; check CUDA_VISIBLE_DEVICES"
         value = f"{seen[0][0]} (driver {seen[0][1]}) is here, but PyTorch can't use it"
         yield Finding("GPU", value, "bad", remedy)
+
+
+def fits(experiment: Experiment) -> Iterator[Finding]:
+    """Whether training this fits into this machine's memory, and into each GPU's; see samplernn/memory.py."""
+    import torch
+
+    from samplernn.memory import advice, available, needed
+
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    for device in devices or [torch.device("cpu")]:
+        need, room = needed(experiment, device.type), available(device)
+        name = "model" if device.type == "cpu" else f"model on GPU {device.index}"
+        value = f"training takes about {need}"
+        if not room or need.total <= room:
+            yield Finding(name, value)
+        else:
+            remedy = advice(experiment, room, device.type)
+            yield Finding(name, f"{value}; {room / GIB:.1f} GiB are there", "bad", remedy)
+
+
+def generation() -> Finding:
+    """What makes the songs here."""
+    try:
+        import torch
+
+        from samplernn.generate.backends import serving
+    except (ImportError, OSError) as error:
+        return Finding("generation", f"PyTorch can't be loaded: {error}", "bad", REINSTALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old driver warns; the GPU's row says it
+        served = serving(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return Finding("generation", served.said, "warn" if served.fix else "ok", served.fix)
 
 
 def disk(workspace: Workspace) -> Iterator[Finding]:

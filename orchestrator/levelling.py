@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.config import Clean
 from samplernn.errors import StorageError
-from samplernn.loudness import Loudness
+from samplernn.loudness import LoudnessMeter
 from samplernn.measures import dbfs
 
 Signal = npt.NDArray[np.float32]
@@ -39,7 +39,7 @@ def levelled(signal: Iterable[Signal], clean: Clean, sample_rate: int) -> Iterat
         yield Levelled(signal)
         return
     with tempfile.TemporaryFile() as spool:
-        heard = _Heard(Loudness(sample_rate) if clean.level == "lufs" else None)
+        heard = _Heard(LoudnessMeter(sample_rate) if clean.level == "lufs" else None)
         for block in signal:
             heard.add(block)
             try:
@@ -63,7 +63,7 @@ def levelled(signal: Iterable[Signal], clean: Clean, sample_rate: int) -> Iterat
 class _Heard:
     """Mean, extremes and loudness of what went by."""
 
-    def __init__(self, loudness: Loudness | None) -> None:
+    def __init__(self, loudness: LoudnessMeter | None) -> None:
         self.loudness = loudness
         self.low, self.high = 0.0, 0.0
         self._sum, self._samples = 0.0, 0
@@ -75,7 +75,7 @@ class _Heard:
         self._sum += float(np.sum(block, dtype=np.float64))
         self._samples += len(block)
         if self.loudness:
-            self.loudness.add(block)
+            self.loudness.hear(block)
 
     @property
     def mean(self) -> float:
@@ -90,7 +90,7 @@ def _gain(heard: _Heard, dc: float, clean: Clean) -> tuple[float, dict[str, floa
     if clean.level == "peak":
         gain = 10 ** ((PEAK_DBFS if clean.level_to is None else clean.level_to) / 20) / peak
         return gain, {"gain_db": dbfs(gain)}
-    lufs = heard.loudness.lufs() if heard.loudness else None
+    lufs = heard.loudness.integrated if heard.loudness else None
     if lufs is None:
         return 1.0, {}
     gain = 10 ** (((LUFS if clean.level_to is None else clean.level_to) - lufs) / 20)

@@ -42,10 +42,10 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
 
 
 def names(model: type[BaseModel], below: str = "") -> Iterator[str]:
-    """Every dotted name that a config of this class may give, sections left out."""
+    """Every dotted name that a config of this class may give, sections left out; a list of sections is one value."""
     for name, field in model.model_fields.items():
-        section = _section(field.annotation)
-        if section is None:
+        section = section_of(field.annotation)
+        if section is None or _holds_list(field.annotation):
             yield below + name
         else:
             yield from names(section, f"{below}{name}.")
@@ -61,7 +61,7 @@ def path_of(model: type[BaseModel], key: str) -> tuple[str, ...]:
             break
         if typing.get_origin(field.annotation) is dict and depth < len(parts):
             return (*parts[:depth], ".".join(parts[depth:]))
-        section = _section(field.annotation)
+        section = section_of(field.annotation)
     return tuple(parts)
 
 
@@ -126,7 +126,7 @@ def _siblings(model: type[BaseModel], above: list[str]) -> list[str]:
     section: type[BaseModel] | None = model
     for part in above:
         field = section.model_fields.get(part.partition("[")[0]) if section else None
-        section = _section(field.annotation) if field else None
+        section = section_of(field.annotation) if field else None
     return list(section.model_fields) if section else list(model.model_fields)
 
 
@@ -136,7 +136,7 @@ def _purpose(model: type[BaseModel], name: str) -> str:
     section: type[BaseModel] | None = model
     for part in above:
         field = section.model_fields.get(part) if section else None
-        section = _section(field.annotation) if field else None
+        section = section_of(field.annotation) if field else None
     field = section.model_fields.get(last) if section else None
     purpose = " ".join(field.description.split()) if field and field.description else "give a value"
     return f"give {name}=... ({purpose.rstrip('.')})" if purpose != "give a value" else purpose
@@ -147,7 +147,7 @@ def _name(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     name = ""
     annotation: Any = model
     for part in location:
-        section = _section(annotation)
+        section = section_of(annotation)
         if isinstance(part, int):
             name += f"[{part}]"
         elif section is not None:
@@ -160,10 +160,14 @@ def _name(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     return name
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
     """The config class in an annotation, also within Optional and list; None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) is dict:
         return None
-    return next(filter(None, map(_section, typing.get_args(annotation))), None)
+    return next(filter(None, map(section_of, typing.get_args(annotation))), None)
+
+
+def _holds_list(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is list or any(map(_holds_list, typing.get_args(annotation)))

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand, TyperGroup
 
-from orchestrator.problems import show
+from orchestrator.problems import section_of, show
 
 NAME_WIDTH = 34
 """A longer `name = default` has its meaning in the next line."""
@@ -86,8 +86,9 @@ def sections(
     for name, field in model.model_fields.items():
         purpose = first_sentence(field.description or "")
         annotation: Any = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            below.append((annotation, f"{at}.{name}" if at else name, purpose))
+        inner = section_of(annotation)
+        if inner is not None:
+            below.append((inner, f"{at}.{name}" if at else name, purpose))
             continue
         default = "" if field.default is PydanticUndefined else f" = {show(field.default)}"
         choices = f" [{' | '.join(map(str, typing.get_args(annotation)))}]" if _is_choice(annotation) else ""

@@ -5,8 +5,12 @@ datasets/<name>/   config.json, dataset.json (the card), report.txt, page/, npy/
 sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
                    config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
-songs/<batch>/     config.json, engine.json, songs/<id>/ (a commit each: song.flac, song.json)
+songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, prompts/<sha256>/ (a commit each),
+                   parts/<id>/<take>-<start>-<stop>/ (a commit each: what is made of a song so far),
+                   songs/<id>/ (a commit each: song.flac, song.json)
 albums/<name>/     album.yaml, tracks, pictures, page
+picks/<listener>/  sweeps/<sweep>/<seq>.json, songs/<batch>/<seq>.json: marks
+cache/             peaks and thumbnails of clips: no truth, safe to delete
 """
 
 from __future__ import annotations
@@ -68,10 +72,22 @@ class Workspace:
         """Folder of one song of a batch."""
         return self.batch(batch).at("songs", check_name(song))
 
+    def parts(self, batch: str, song: str) -> Storage:
+        """Folder of what is made so far of a song of a batch."""
+        return self.batch(batch).at("parts", check_name(song))
+
     def album(self, name: str) -> Storage:
         """Folder of an album."""
         return self.storage.at("albums", check_name(name))
 
+    def picks(self, listener: str) -> Storage:
+        """Folder of one listener's marks."""
+        return self.storage.at("picks", check_name(listener))
+
+    def cache(self, what: str) -> Storage:
+        """Folder of what can be made again at any time."""
+        return self.storage.at("cache", check_name(what))
+
     def names(self, kind: str) -> list[str]:
-        """Names of all 'datasets', 'sweeps', 'songs' or 'albums'."""
+        """Names of all 'datasets', 'sweeps', 'songs', 'albums' or 'picks'."""
         return self.storage.at(kind).names()

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from samplernn import commit
 from samplernn.errors import BadInput, Damaged
+from samplernn.features import Features, measure_features
 from samplernn.storage import Storage
 
 CARD = "dataset.json"
@@ -77,6 +78,7 @@ class Track:
             for i in range(reader.num_record_batches)
         ]
         self._samples = sum(map(len, self._batches))
+        self._features: dict[str, Features] = {}
 
     def __len__(self) -> int:
         return self._samples
@@ -87,6 +89,13 @@ class Track:
         out = np.empty(max(0, stop - start), np.int16)
         self.read(start, start + len(out), out)
         return out
+
+    def features(self, names: Sequence[str]) -> Features:
+        """Local conditioning of the whole track (see features.py), measured when first asked for: [rows, names]."""
+        for name in names:
+            if name not in self._features:
+                self._features[name] = measure_features(self[:], [name])
+        return np.concatenate([self._features[name] for name in names], axis=1)
 
     def read(self, start: int, stop: int, out: Pcm) -> None:
         """Copy samples [start, stop) to the front of out."""

@@ -8,24 +8,40 @@ from samplernn import commit
 from samplernn.attempts import list_commits, step_name
 from samplernn.audio import encode_flac
 from samplernn.checkpoint import About
+from samplernn.features import Features
 from samplernn.folding import fold
-from samplernn.generate.engine import Engine, Song, generate_whole
+from samplernn.generate.backends import choose_backend
+from samplernn.generate.engine import Engine, generate_whole
+from samplernn.generate.song import Song
 from samplernn.measures import measure
 from samplernn.model import SampleRNN
 from samplernn.storage import Storage
 
 
-def make_clips(trial: Storage, attempt: int, model: SampleRNN, about: About) -> None:
-    """Generate and commit the clips of one checkpoint; the same checkpoint gives the same clips."""
+def make_clips(
+    trial: Storage, attempt: int, model: SampleRNN, about: About, features: Features | None = None
+) -> None:
+    """Generate and commit the clips of one checkpoint; the same checkpoint gives the same clips.
+
+    Every second one starts from a random state of the RNNs, as the reference meant half of its clips to.
+    A model with conditioning is given `features` [frames, features], of held-out audio.
+    """
     train = about.experiment.train
     samples = max(1, round(train.clip_seconds * about.sample_rate))
-    songs = [Song(seed=train.seed, index=i, samples=samples) for i in range(train.clips)]
+    songs = [
+        Song(seed=train.seed, index=i, samples=samples, h0="random" if i % 2 else "model", features=features)
+        for i in range(train.clips)
+    ]
+    folded = fold(model)
+    backend, _ = choose_backend(folded, folded.table.device)
+    engine = Engine(folded, backend, about.sample_rate)
     files = {}
     measures = []
-    for index, pcm in enumerate(generate_whole(Engine(fold(model)), songs)):
+    for index, made in enumerate(generate_whole(engine, songs)):
         tags = {"title": f"clip {index} of step {about.step}"}
-        files[f"clip-{index}.flac"] = encode_flac(pcm, about.sample_rate, tags)
-        measures.append(measure(pcm.astype(np.float32) / np.float32(32768)))
+        files[f"clip-{index}.flac"] = encode_flac(made.pcm, about.sample_rate, tags)
+        heard = measure(made.pcm.astype(np.float32) / np.float32(32768))
+        measures.append({**heard, "trapped": float(bool(made.traps))})
     files["measures.json"] = commit.to_json(measures)
     commit.write_commit(
         trial.at("clips", step_name(about.step, attempt)),

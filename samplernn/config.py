@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from samplernn.schedule import parse_schedule
 
 Q_LEVELS_MAX = 1024
+TEMPERATURE_MAX = 10.0
 
 
 class Frozen(BaseModel):
@@ -38,6 +41,12 @@ class ModelConfig(Frozen):
     """Weight normalisation (arXiv 1602.07868) of every matrix but the embedding."""
     learn_h0: bool = False
     """Learn the RNNs' state at the start of a chunk; zeros otherwise."""
+    random_h0: bool = False
+    """Start each training chunk from states drawn from [-0.5, 0.5), as the original's clips were meant to start."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every RNN layer's outputs that the next layer does not see while training."""
+    features: tuple[Literal["onset"], ...] = ()
+    """Local conditioning, measured from the audio itself and fed to the top tier: onset is the onset strength."""
     emb_size: Annotated[int, Field(ge=0, le=4096)] = 256
     """Size of the sample embedding; 0 feeds one-hot samples."""
     q_levels: Annotated[int, Field(ge=2)] = 256
@@ -63,6 +72,10 @@ class ModelConfig(Frozen):
             raise ValueError(
                 "skip_conn needs n_rnn >= 2 and n_rnn is 1; set model.skip_conn=false or add a layer"
             )
+        if self.learn_h0 and self.random_h0:
+            raise ValueError("learn_h0 and random_h0 both say where a chunk starts; set one of them to false")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError(f"features {list(self.features)} names one twice; leave one out")
         return self
 
     @property
@@ -97,8 +110,29 @@ class TrainConfig(Frozen):
     """Share of a chunk that the next one has in common with it, instead of num_chunks; 0 lays them end to end."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """Adam's step size."""
+    lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    """How the step size goes on after `lr_decay_after` steps: cosine falls to 0 at max_steps, exponential halves every
+    `lr_half_life` steps."""
+    lr_decay_after: Annotated[int, Field(ge=0)] = 0
+    """Steps at the full step size before the schedule begins."""
+    lr_half_life: Annotated[int, Field(ge=1)] = 10_000
+    """Steps in which the exponential schedule halves the step size."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    """adamw decays the weights apart from the gradient (arXiv 1711.05101)."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW's weight decay."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
-    """Every gradient element is clipped to [-grad_clip, grad_clip]; null does not clip."""
+    """Bound of the gradient (of a loss in bits); null does not clip."""
+    clip_by: Literal["element", "norm"] = "element"
+    """What grad_clip bounds: every element, as in the original, or the norm of all gradients together."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts the batch is walked in, one after the other, before a step: the same step in less memory."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of the matrix products; weights, state and loss are float32 in each. tf32 is for GPUs, and fp32 on a CPU."""
+    compile: bool = False
+    """torch.compile the step on a GPU. A CPU has its own passes, and is not changed by this."""
+    diverge_after: Annotated[int, Field(ge=1)] | None = None
+    """From this step on a checkpoint that predicts no better than the samples' histogram ends the run as diverged."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 123
     """Seeds the initial weights and the order of the chunks."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 10_000
@@ -127,6 +161,14 @@ class TrainConfig(Frozen):
             raise ValueError(f"{' and '.join(given)} each set where chunks start; give one of them")
         if self.seq_len is not None and self.n_frames is not None:
             raise ValueError("seq_len and n_frames both set the TBPTT window; give one of them")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}; take one of its divisors"
+            )
+        if self.weight_decay and self.optimiser != "adamw":
+            raise ValueError(
+                f"weight_decay {self.weight_decay} belongs to optimiser adamw; set train.optimiser=adamw"
+            )
         return self
 
     def chunk_samples(self, sample_rate: int) -> tuple[int, int | None]:
@@ -162,14 +204,65 @@ class Experiment(Frozen):
         return self.train.seq_len or 1024
 
 
+class Prompt(Frozen):
+    """A piece of a recording that every song goes on from."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """An audio file; it is mixed down and resampled as `ingest` does."""
+    offset: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    """Where the piece begins, in seconds."""
+    length: Annotated[float, Field(gt=0, le=3600)] = 4.0
+    """How long it is, in seconds; at least one frame of the model's largest size."""
+    heard: bool = True
+    """Whether it is the beginning of the song; false leaves it out of what comes out."""
+
+
 class GenerateConfig(Frozen):
     """What to draw from one checkpoint."""
 
     songs: Annotated[int, Field(ge=1, le=100_000)] = 8
     """How many songs."""
+    first: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Number of the first song."""
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Length of each song in seconds."""
-    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Sampling temperature: 1 draws from the model's distribution, 0 takes the most likely sample."""
+    temperature: float | str = 1.0
+    """Sampling temperature: 1 draws from the model's distribution, 0 takes the most likely sample; or a schedule over
+    the song with straight lines between its points: '0:1.0, 30s:0.9, 2min:1.05'."""
+    top_k: Annotated[int, Field(ge=1, le=Q_LEVELS_MAX)] | None = None
+    """Draw among the k most likely levels only; null is all of them."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw among the fewest levels that hold this probability together; 1 is all of them."""
+    h0: Literal["model", "zeros", "random"] = "model"
+    """The RNNs' start: the model's own (learned, or zeros), zeros, or uniform in [-0.5, 0.5)."""
+    prompt: Prompt | None = None
+    """A piece of a recording that every song goes on from."""
+    on_trap: Literal["keep", "restart"] = "keep"
+    """What is done when a song falls into a loop, silence, noise or DC; restart begins it anew, differently."""
+    max_restarts: Annotated[int, Field(ge=1, le=100)] = 3
+    """Times that one song is begun anew."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Song i of a batch draws from the random stream (seed, i)."""
+
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _check_temperature(cls, value: object) -> object:
+        if isinstance(value, str):
+            parse_schedule(value, 0, TEMPERATURE_MAX)
+        elif (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= TEMPERATURE_MAX
+        ):
+            raise ValueError(
+                f"{value} must be a number from 0 to {TEMPERATURE_MAX:g}, or a schedule such as "
+                "'0:1.0, 30s:0.9, 2min:1.05'"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> GenerateConfig:
+        if self.prompt is not None and self.prompt.heard and self.prompt.length >= self.seconds:
+            raise ValueError(
+                f"prompt.length {self.prompt.length:g} s leaves nothing of seconds {self.seconds:g} to draw; "
+                "ask for longer songs, or set prompt.heard=false"
+            )
+        return self

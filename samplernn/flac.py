@@ -1,9 +1,10 @@
-"""FLAC as it is kept: 16-bit mono with its tags, encoded to bytes and decoded from them."""
+"""FLAC as it is kept: mono with its tags, encoded to bytes and decoded from them."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,22 +26,46 @@ TAGS = (
 )
 
 
-def encode_flac(pcm: npt.NDArray[np.int16], sample_rate: int, tags: Mapping[str, str]) -> bytes:
+def encode_flac(
+    pcm: npt.NDArray[np.int16] | npt.NDArray[np.int32], sample_rate: int, tags: Mapping[str, str]
+) -> bytes:
     """The FLAC file of mono PCM [samples] at sample_rate Hz; decoding it gives back the same samples.
 
-    `tags` become Vorbis comments; keys are those of TAGS, ValueError otherwise.
+    int16 makes a 16-bit file; int32 a 24-bit one of the upper 24 bits. `tags` become Vorbis comments; keys are those of
+    TAGS, ValueError otherwise.
     """
     unknown = sorted(set(tags) - set(TAGS))
     if unknown:
         raise ValueError(f"FLAC tags {unknown} are not written by libsndfile; use {', '.join(TAGS)}")
-    if pcm.dtype != np.int16 or pcm.ndim != 1:
-        raise ValueError(f"FLAC is made of int16 [samples], not {pcm.dtype} {list(pcm.shape)}")
+    if pcm.dtype not in (np.int16, np.int32) or pcm.ndim != 1:
+        raise ValueError(f"FLAC is made of int16 or int32 [samples], not {pcm.dtype} {list(pcm.shape)}")
+    subtype = "PCM_16" if pcm.dtype == np.int16 else "PCM_24"
     sink = io.BytesIO()
-    with soundfile.SoundFile(sink, "w", sample_rate, 1, "PCM_16", format="FLAC") as file:
+    with soundfile.SoundFile(sink, "w", sample_rate, 1, subtype, format="FLAC") as file:
         for key, value in tags.items():
             setattr(file, key, value)
         file.write(pcm)
     return sink.getvalue()
+
+
+class FlacWriter:
+    """A 16-bit mono FLAC file written piece by piece; leave the with block to have it whole."""
+
+    def __init__(self, path: Path, sample_rate: int, tags: Mapping[str, str]) -> None:
+        """`tags` as for encode_flac."""
+        self._file = soundfile.SoundFile(path, "w", sample_rate, 1, "PCM_16", format="FLAC")
+        for key, value in tags.items():
+            setattr(self._file, key, value)
+
+    def write(self, pcm: npt.NDArray[np.int16]) -> None:
+        """Append samples."""
+        self._file.write(pcm)
+
+    def __enter__(self) -> FlacWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 def decode_flac(data: bytes) -> tuple[npt.NDArray[np.int16], int]:

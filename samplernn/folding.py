@@ -7,7 +7,9 @@ Weight norm folds away everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +62,39 @@ class FoldedModel:
     b3: Tensor
     w_out: Tensor
     b_out: Tensor
+
+    @property
+    def features(self) -> int:
+        """Conditioning features that the top tier takes beside each frame's samples; 0 for a model without."""
+        top = self.tiers[-1]
+        return top.layers[0].w_x.shape[0] - top.frame_size
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> FoldedModel:
+        """A copy on another device or in another precision; what is there already is shared."""
+        moved: FoldedModel = _each_tensor(self, lambda tensor: tensor.to(device=device, dtype=dtype))
+        return moved
+
+    def is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        found: list[Tensor] = []
+
+        def look(tensor: Tensor) -> Tensor:
+            found.append(torch.isfinite(tensor).all())
+            return tensor
+
+        _each_tensor(self, look)
+        return bool(torch.stack(found).all())
+
+
+def _each_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of a folded part with every tensor in it changed."""
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, tuple):
+        return tuple(_each_tensor(each, change) for each in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{f.name: _each_tensor(getattr(part, f.name), change) for f in fields(part)})
+    return part
 
 
 @torch.no_grad()

@@ -1,60 +1,61 @@
-"""Integrated loudness (ITU-R BS.1770-4) of a signal of any length, gathered block by block.
-
-The K-weighting filters are pyloudnorm's; its meter wants the whole signal at once, which an hours-long track is not.
-"""
+"""Loudness as ITU-R BS.1770-4 measures it, piece by piece: memory does not depend on how long the audio is."""
 
 from __future__ import annotations
+
+from math import log10
 
 import numpy as np
 import numpy.typing as npt
 
-from samplernn.errors import BadInput
+_STEP_SECONDS = 0.1
+"""Blocks of 0.4 s begin every 0.1 s; energies of these steps are all that is kept."""
+_STEPS = 4
+_SILENT, _BELOW = -70.0, 10.0
+"""Gates: blocks below -70 LUFS don't count, then those 10 LU below the mean of the others."""
 
-_HOP_SECONDS, _HOPS_A_BLOCK = 0.1, 4
-_ABSOLUTE_LUFS, _RELATIVE_LU = -70.0, -10.0
-_OFFSET = -0.691
 
-
-class Loudness:
-    """Give `add` a mono signal in blocks of any size; then take `lufs`."""
+class LoudnessMeter:
+    """Hears mono audio in pieces; `integrated` is its loudness so far."""
 
     def __init__(self, sample_rate: int) -> None:
-        try:
-            from pyloudnorm import IIRfilter
-            from scipy.signal import lfilter
-        except ImportError as error:
-            raise BadInput(
-                "level=lufs needs pyloudnorm: pip install 'samplernn-orchestrator[lufs]', or take level=peak"
-            ) from error
+        """sample_rate in Hz."""
+        from pyloudnorm.iirfilter import IIRfilter  # and with it scipy: a second that most can do without
+
+        # The K weighting: a head's high shelf, and a high pass.
         shelf = IIRfilter(4.0, 1 / np.sqrt(2), 1500.0, sample_rate, "high_shelf")
-        high_pass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
-        self._filters = [(one.passband_gain * one.b, one.a) for one in (shelf, high_pass)]
-        self._states = [np.zeros(len(a) - 1) for _, a in self._filters]
-        self._lfilter = lfilter
-        self._hop = round(_HOP_SECONDS * sample_rate)
-        self._held = np.zeros(0)
-        self._energies: list[npt.NDArray[np.float64]] = []
+        low_cut = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
+        self._filters = [(stage.b, stage.a, np.zeros(2)) for stage in (shelf, low_cut)]
+        self._step = round(_STEP_SECONDS * sample_rate)
+        self._rest = np.empty(0)
+        self._energies: list[float] = []
 
-    def add(self, signal: npt.NDArray[np.float32]) -> None:
-        """The next samples [samples], full scale 1."""
-        weighted: npt.NDArray[np.float64] = signal.astype(np.float64)
-        for index, (b, a) in enumerate(self._filters):
-            weighted, self._states[index] = self._lfilter(b, a, weighted, zi=self._states[index])
-        weighted = np.concatenate([self._held, weighted])
-        whole = len(weighted) // self._hop * self._hop
-        hops = weighted[:whole].reshape(-1, self._hop)
-        self._energies.append(np.einsum("ij,ij->i", hops, hops))
-        self._held = weighted[whole:]
+    def hear(self, audio: npt.NDArray[np.float32]) -> LoudnessMeter:
+        """Take in the next samples [samples] in [-1, 1]."""
+        from scipy.signal import lfilter
 
-    def lufs(self) -> float | None:
-        """Loudness of all that was added, gated; None for silence and for less than 0.4 s."""
-        hops = np.concatenate(self._energies) if self._energies else np.zeros(0)
-        if len(hops) < _HOPS_A_BLOCK:
+        signal = audio.astype(np.float64)
+        for at, (b, a, state) in enumerate(self._filters):
+            signal, state = lfilter(b, a, signal, zi=state)
+            self._filters[at] = (b, a, state)
+        signal = np.concatenate([self._rest, signal])
+        whole = len(signal) // self._step * self._step
+        self._energies += np.square(signal[:whole]).reshape(-1, self._step).mean(axis=1).tolist()
+        self._rest = signal[whole:]
+        return self
+
+    @property
+    def integrated(self) -> float | None:
+        """Gated loudness in LUFS; None below 0.4 s, or where all is silent."""
+        steps = np.array(self._energies)
+        if len(steps) < _STEPS:
             return None
-        sums = np.convolve(hops, np.ones(_HOPS_A_BLOCK), "valid")
-        power = sums / (_HOPS_A_BLOCK * self._hop)
-        power = power[power > 10 ** ((_ABSOLUTE_LUFS - _OFFSET) / 10)]
-        if not len(power):
+        blocks = np.convolve(steps, np.ones(_STEPS) / _STEPS, mode="valid")
+        loud = blocks[_lufs(blocks) > _SILENT]
+        if not len(loud):
             return None
-        gate = float(np.mean(power)) * 10 ** (_RELATIVE_LU / 10)
-        return float(_OFFSET + 10 * np.log10(np.mean(power[power > gate])))
+        gated = loud[_lufs(loud) > _lufs(loud.mean()) - _BELOW]
+        return -0.691 + 10 * log10(float(gated.mean()))
+
+
+def _lufs(energy: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+    return np.asarray(-0.691 + 10 * np.log10(np.maximum(energy, 1e-12)))

@@ -1,17 +1,25 @@
-"""An album: verified songs with tags, a picture of each, album.yaml, and one page that opens from the disk."""
+"""An album: mastered tracks with tags and pictures, a cover, a cue sheet, one page, and all of it in an archive."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import soundfile
 import yaml
 
+from orchestrator.album.cover import COVER, drawn_cover, given_cover
+from orchestrator.album.cover import VERSION as COVER_VERSION
 from orchestrator.album.facts import WHITE_NOISE, Facts, album_facts, music_flatness
-from orchestrator.album.tracklist import SONG, Song, tracklist
-from orchestrator.config import AlbumConfig
+from orchestrator.album.master import VERSION as MASTER_VERSION
+from orchestrator.album.master import Master, figures
+from orchestrator.album.package import ARCHIVE, CUE, archive, cue_sheet
+from orchestrator.album.tracklist import Track, tracklist
+from orchestrator.config import AlbumConfig, AlbumTrack
+from orchestrator.lease import hold
 from orchestrator.pages.folder import MadeFolder
 from orchestrator.pages.render import INDEX, write_page
 from orchestrator.pages.spectrogram import VERSION, spectrogram_png
@@ -19,13 +27,28 @@ from orchestrator.pages.sweep_section import sweep_section
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
 from samplernn import commit
-from samplernn.audio import decode_flac, encode_flac
+from samplernn.audio import encode_flac
 from samplernn.errors import BadInput
 from samplernn.storage import Storage
 
-ALBUM = "album.yaml"
+ALBUM, CREDITS = "album.yaml", "credits.json"
 CLIP_TRIALS = 6
 """The page shows the clips of so many trials, the best; the sweep's own page shows all."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A track as its file holds it."""
+
+    track: Track
+    samples: int
+    measures: dict[str, Any]
+    """The song's measures, and loudness and true peak of the finished track."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the file."""
+        return self.samples / self.track.rate
 
 
 @dataclass(frozen=True)
@@ -33,18 +56,14 @@ class AlbumResult:
     """What an album holds and how much of it was new."""
 
     folder: Storage
-    songs: list[Song]
+    tracks: list[Finished]
     facts: Facts
     written: int
     """Files that had to be written; 0 when nothing had changed."""
 
     def to_text(self) -> str:
         """What a person wants to know at the end: where it is, and honestly what is on it."""
-        lines = [
-            f"  {song.number:2}  {song.title:24} {song.seconds:6.1f} s  "
-            f"{song.about['measures']['rms_dbfs']:6.1f} dBFS  flatness {song.about['measures']['flatness']:.3f}"
-            for song in self.songs
-        ]
+        lines = [_line(one) for one in self.tracks]
         facts = self.facts
         theirs = "" if facts.music_flatness is None else f", the training music {facts.music_flatness:.3f}"
         return "\n".join(
@@ -65,59 +84,104 @@ class AlbumResult:
 def build_album(
     workspace: Workspace, config: AlbumConfig, on_progress: Callable[[int, int], None]
 ) -> AlbumResult:
-    """Make an album or bring it up to date; on_progress gets (songs ready, songs in all).
+    """Make an album or bring it up to date; on_progress gets (tracks ready, tracks in all).
 
-    Raises BadInput when the batch has no songs or any of them is missing or damaged; nothing is written then.
+    Raises BadInput when a song is missing or damaged, a region or a picture can't be used or another process is at work
+    on the album; nothing is written then.
     """
-    songs = tracklist(workspace, config)
+    tracks = tracklist(workspace, config)
+    master = Master(tracks, config)
+    cover = None if config.cover is None else given_cover(config.cover)
     title = config.title or config.name
-    made = MadeFolder(workspace.album(config.name))
-    on_progress(0, len(songs))
-    for song in songs:
-        _put_track(made, song, title)
-        on_progress(song.number, len(songs))
-    sweeps, lost = _sweeps(workspace, songs)
+    with hold(workspace.album(config.name)):
+        made = MadeFolder(workspace.album(config.name))
+        on_progress(0, len(tracks))
+        finished = []
+        for index, track in enumerate(tracks):
+            finished.append(_put_track(made, master, tracks, index, config, title))
+            on_progress(track.number, len(tracks))
+        _put_cover(made, tracks, config, title, cover)
+        made.put_bytes(CUE, cue_sheet(title, config.artist, tracks))
+        facts, page = _page(workspace, made, finished)
+        made.put_unless_edited(ALBUM, _album_yaml(config, title, tracks))
+        made.put_bytes(CREDITS, commit.to_json(_credits(finished, facts)))
+        write_page(made, "album.html", title=title, archive=config.archive, facts=facts, **page)
+        if config.archive:
+            _put_archive(made, config, [one.track.file for one in finished])
+        made.finish()
+        return AlbumResult(made.folder, finished, facts, made.written)
+
+
+def _put_track(
+    made: MadeFolder, master: Master, tracks: list[Track], index: int, config: AlbumConfig, album: str
+) -> Finished:
+    track = tracks[index]
+    tags = {
+        "title": track.title,
+        "album": album,
+        "artist": config.artist,
+        "tracknumber": str(track.number),
+        "comment": json.dumps(track.recipe, sort_keys=True),
+    }
+    # With a crossfade a track holds some of its neighbours.
+    around = tracks[max(0, index - 1) : index + 2] if config.crossfade else [track]
+    sound = json.dumps(
+        {
+            "songs": [[t.sha256, t.start, t.stop, t.fade_in, t.fade_out] for t in around],
+            "place": [track.number, len(tracks)],
+            "master": [MASTER_VERSION, config.crossfade, config.loudness, config.ceiling, config.bits],
+        }
+    )
+    made.put(
+        track.file,
+        f"{sound} {json.dumps(tags, sort_keys=True)}",
+        lambda: encode_flac(master.render(index), track.rate, tags),
+    )
+    made.put(
+        picture_of(track),
+        f"{track.sha256} {track.start} {track.stop} picture {VERSION}",
+        lambda: spectrogram_png(track.read(), track.rate),
+    )
+    audio, _ = soundfile.read(io.BytesIO(made.folder.read(track.file)), dtype="float32")
+    return Finished(track, len(audio), {**track.about["measures"], **figures(audio, track.rate)})
+
+
+def _put_cover(
+    made: MadeFolder, tracks: list[Track], config: AlbumConfig, title: str, given: bytes | None
+) -> None:
+    if given is not None:
+        made.put_bytes(COVER, given)
+        return
+    key = json.dumps([[t.sha256, t.start, t.stop] for t in tracks] + [title, config.artist, COVER_VERSION])
+    made.put(COVER, key, lambda: drawn_cover(tracks, title, config.artist))
+
+
+def _put_archive(made: MadeFolder, config: AlbumConfig, tracks: list[str]) -> None:
+    names = [*tracks, COVER, CUE, CREDITS]
+    key = json.dumps([[name, made.sha256(name)] for name in names])
+    made.put(
+        ARCHIVE, key, lambda: archive({name: made.folder.read(name) for name in names}, config.name)
+    )  # fmt: skip
+
+
+def _page(workspace: Workspace, made: MadeFolder, finished: list[Finished]) -> tuple[Facts, dict[str, Any]]:
+    """The figures of an album, and what its page shows of tracks and sweeps."""
+    tracks = [one.track for one in finished]
+    sweeps, lost = _sweeps(workspace, tracks)
     datasets = sorted({sweep.config.dataset for sweep in sweeps})
     flatness = music_flatness(workspace, datasets[0]) if len(datasets) == 1 else None
-    facts = album_facts(songs, datasets, flatness)
-    made.put_bytes(ALBUM, _album_yaml(config, title, songs, facts))
-    write_page(
-        made,
-        "album.html",
-        title=title,
-        tracks=[_page_track(song) for song in songs],
-        total=sum(song.seconds for song in songs),
-        sections=[sweep_section(made, sweep, CLIP_TRIALS) for sweep in sweeps],
-        lost_sweeps=lost,
-        facts=facts,
-    )
-    made.finish()
-    return AlbumResult(made.folder, songs, facts, made.written)
-
-
-def _put_track(made: MadeFolder, song: Song, album: str) -> None:
-    tags = {
-        "title": song.title,
-        "album": album,
-        "artist": "SampleRNN",
-        "tracknumber": str(song.number),
-        "comment": json.dumps(song.recipe, sort_keys=True),
+    return album_facts(tracks, datasets, flatness), {
+        "tracks": [_page_track(one) for one in finished],
+        "total": sum(one.seconds for one in finished),
+        "sections": [sweep_section(made, sweep, CLIP_TRIALS) for sweep in sweeps],
+        "lost_sweeps": lost,
     }
 
-    def track() -> bytes:
-        return encode_flac(*decode_flac(commit.read_file(song.folder, SONG)), tags)
 
-    def picture() -> bytes:
-        return spectrogram_png(*decode_flac(commit.read_file(song.folder, SONG)))
-
-    made.put(song.file, f"{song.sha256} {json.dumps(tags, sort_keys=True)}", track)
-    made.put(_picture(song), f"{song.sha256} picture {VERSION}", picture)
-
-
-def _sweeps(workspace: Workspace, songs: list[Song]) -> tuple[list[SweepView], list[str]]:
+def _sweeps(workspace: Workspace, tracks: list[Track]) -> tuple[list[SweepView], list[str]]:
     """The sweeps that the songs came from, and the names of those that are not in the workspace any more."""
     found, lost = [], []
-    for name in sorted({song.recipe["sweep"] for song in songs}):
+    for name in sorted({track.recipe["sweep"] for track in tracks}):
         try:
             found.append(SweepView.open(workspace, name))
         except BadInput:
@@ -125,38 +189,70 @@ def _sweeps(workspace: Workspace, songs: list[Song]) -> tuple[list[SweepView], l
     return found, lost
 
 
-def _picture(song: Song) -> str:
-    return song.file.removesuffix(".flac") + ".png"
+def picture_of(track: Track) -> str:
+    """File name of a track's spectrogram."""
+    return track.file.removesuffix(".flac") + ".png"
 
 
-def _page_track(song: Song) -> dict[str, Any]:
+def _page_track(one: Finished) -> dict[str, Any]:
+    track = one.track
     return {
-        "number": song.number,
-        "title": song.title,
-        "audio": song.file,
-        "picture": _picture(song),
-        "seconds": song.seconds,
-        "measures": song.about["measures"],
-        "recipe": song.recipe,
+        "number": track.number,
+        "title": track.title,
+        "audio": track.file,
+        "picture": picture_of(track),
+        "seconds": one.seconds,
+        "measures": one.measures,
+        "recipe": track.recipe,
     }
 
 
-def _album_yaml(config: AlbumConfig, title: str, songs: list[Song], facts: Facts) -> bytes:
-    """The resolved config and where every track comes from, enough to make the album again."""
-    tracks = [
-        {
-            "number": song.number,
-            "title": song.title,
-            "file": song.file,
-            "song": song.id,
-            "seconds": round(song.seconds, 3),
-            "flatness": round(song.about["measures"]["flatness"], 4),
-            "sha256": song.sha256,
-            "recipe": song.recipe,
-            "trained": song.about["trained"],
-        }
-        for song in songs
+def _album_yaml(config: AlbumConfig, title: str, tracks: list[Track]) -> bytes:
+    """The config with every choice made: the same file makes the same album again."""
+    chosen = [
+        AlbumTrack(
+            song=track.song,
+            batch=track.batch,
+            start=round(track.start / track.rate, 6),
+            stop=round(track.stop / track.rate, 6),
+            title=track.title,
+            fade_in=round(track.fade_in / track.rate, 6),
+            fade_out=round(track.fade_out / track.rate, 6),
+        )
+        for track in tracks
     ]
-    resolved = config.model_dump(mode="json") | {"title": title, "tracks": [song.id for song in songs]}
-    body = {"album": resolved, "checkpoints": facts.checkpoints, "datasets": facts.datasets, "tracks": tracks}
+    resolved = config.model_copy(update={"title": title, "artist": config.artist, "tracklist": chosen})
+    body = resolved.model_dump(mode="json", exclude_unset=True)
     return yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=110).encode()
+
+
+def _credits(finished: list[Finished], facts: Facts) -> dict[str, Any]:
+    """Where every track comes from, and how it measures."""
+    return {
+        "checkpoints": facts.checkpoints,
+        "datasets": facts.datasets,
+        "tracks": [
+            {
+                "number": one.track.number,
+                "title": one.track.title,
+                "file": one.track.file,
+                "batch": one.track.batch,
+                "song": one.track.song,
+                "song_sha256": one.track.sha256,
+                "samples": one.samples,
+                "measures": one.measures,
+                "recipe": one.track.recipe,
+                "trained": one.track.about["trained"],
+            }
+            for one in finished
+        ],
+    }
+
+
+def _line(one: Finished) -> str:
+    measures = one.measures
+    lufs = "     -" if measures["lufs"] is None else f"{measures['lufs']:6.1f}"
+    return (
+        f"  {one.track.number:2}  {one.track.title:28} {one.seconds:6.1f} s  {lufs} LUFS  "
+        f"peak {measures['true_peak_dbtp']:5.1f} dBTP  flatness {measures['flatness']:.3f}"
+    )

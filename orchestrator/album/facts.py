@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 from markupsafe import Markup
 
-from orchestrator.album.tracklist import Song
+from orchestrator.album.tracklist import Track
 from orchestrator.pages.bars import Bar, bars_svg
 from orchestrator.pages.render import duration
 from orchestrator.workspace import Workspace
@@ -63,7 +63,7 @@ class Facts:
         return f"This model was trained for {duration(self.seconds)}."
 
 
-def album_facts(songs: Sequence[Song], datasets: Sequence[str], music_flatness: float | None) -> Facts:
+def album_facts(songs: Sequence[Track], datasets: Sequence[str], music_flatness: float | None) -> Facts:
     """The figures of an album from its songs."""
     trained = max((song.about["trained"] for song in songs), key=lambda about: about["seconds"])
     recipes = [song.recipe for song in songs]

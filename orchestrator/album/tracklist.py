@@ -1,106 +1,114 @@
-"""Which songs go on an album, in which order and under which titles; every one is verified before anything is made."""
+"""Which songs go on an album, which part of each, in which order and under which titles; all verified beforehand."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.config import AlbumConfig
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.album.titles import Titles
+from orchestrator.config import AlbumConfig, AlbumTrack
 from orchestrator.workspace import Workspace, check_name
 from samplernn import commit
 from samplernn.audio import decode_flac
 from samplernn.errors import BadAudio, BadInput, Damaged
+from samplernn.measures import measure
 from samplernn.storage import Storage
 
 SONG, ABOUT = "song.flac", "song.json"
-# fmt: off
-_FIRST = (
-    "Ashen", "Black", "Blind", "Broken", "Burning", "Buried", "Cold", "Crooked", "Drowned", "Endless", "Feral",
-    "Frozen", "Hollow", "Iron", "Last", "Molten", "Nameless", "Obsidian", "Pale", "Rusted", "Sacred", "Severed",
-    "Shattered", "Silent", "Starless", "Sunken", "Torn", "Vacant", "Violent", "Withered",
-)
-_SECOND = (
-    "Activation", "Ancestor", "Attractor", "Basin", "Bias", "Carrier", "Cathedral", "Cipher", "Decay",
-    "Descent", "Dropout", "Echo", "Entropy", "Epoch", "Eigenvalue", "Furnace", "Gate", "Gradient", "Horizon",
-    "Kernel", "Lattice", "Manifold", "Memory", "Minimum", "Momentum", "Noise", "Oracle", "Overfit",
-    "Perceptron", "Plateau", "Residue", "Saddle", "Sigil", "State", "Static", "Tensor", "Threshold", "Tier",
-    "Vector", "Weight",
-)
-# fmt: on
+NO_CLICK = 0.01
+"""Seconds of fade where a region is cut out of a song."""
+
+Pcm = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Song:
-    """A verified song of a batch and its place on the album."""
+class Track:
+    """A verified song, or a region of it, and its place on the album."""
 
     number: int
     """From 1."""
-    id: str
+    batch: str
+    song: str
+    """Id in its batch."""
     title: str
-    file: str
-    """File name on the album."""
     about: dict[str, Any]
     """Its song.json."""
     folder: Storage
     sha256: str
-    """Of its song.flac."""
-    samples: int
+    """Of the song's song.flac."""
+    start: int
+    """First sample of the region."""
+    stop: int
+    """Sample after its last."""
+    fade_in: int
+    """Samples."""
+    fade_out: int
 
     @property
-    def seconds(self) -> float:
-        """Its length."""
-        return self.samples / float(self.about["sample_rate"])
+    def rate(self) -> int:
+        """Sample rate in Hz."""
+        return int(self.about["sample_rate"])
+
+    @property
+    def samples(self) -> int:
+        """Length of the region."""
+        return self.stop - self.start
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What the song is a function of."""
         return dict(self.about["recipe"])
 
+    @property
+    def file(self) -> str:
+        """File name on the album."""
+        return file_name(self.number, self.title)
 
-def tracklist(workspace: Workspace, config: AlbumConfig) -> list[Song]:
-    """The songs of an album in order. Raises BadInput that names every song that is missing or damaged."""
-    batch = workspace.batch(config.songs)
-    there = batch.at("songs").names()
-    ids = there if config.tracks is None else config.tracks
-    if not ids:
+    def read(self) -> Pcm:
+        """PCM of the region [samples], verified."""
+        return decode_flac(commit.read_file(self.folder, SONG))[0][self.start : self.stop]
+
+
+def tracklist(workspace: Workspace, config: AlbumConfig) -> list[Track]:
+    """The tracks of an album in order. Raises BadInput that names every one that can't be made, and why."""
+    titles = Titles(config.titles)
+    wanted = config.tracklist
+    if wanted is None:
+        wanted = [AlbumTrack(song=name) for name in workspace.batch(config.songs).at("songs").names()]
+    if not wanted:
         raise BadInput(
             f"the batch {config.songs} has no songs in {workspace.storage}; make some with: "
             f"orchestrator generate SWEEP name={config.songs}"
         )
-    songs: list[Song] = []
+    tracks: list[Track] = []
     problems = []
-    for number, song in enumerate(ids, start=1):
+    taken = {track.title for track in wanted if track.title}
+    for number, track in enumerate(wanted, start=1):
         try:
-            songs.append(_song(workspace, config.songs, song, number, {other.title for other in songs}))
+            made = _track(workspace, track.batch or config.songs, track, number, titles, taken)
         except FileNotFoundError:
-            problems.append(f"{song} is not there, or not finished")
+            problems.append(f"{track.song} is not there, or not finished")
         except (Damaged, BadAudio) as error:
-            problems.append(f"{song} is damaged: {error}")
+            problems.append(f"{track.song} is damaged: {error}")
+        except BadInput as error:
+            problems.append(f"{track.song}: {error}")
+        else:
+            tracks.append(made)
+            taken.add(made.title)
+    problems += _unlike(tracks)
     if problems:
         raise BadInput(
-            f"{len(problems)} of {len(ids)} songs of the batch {config.songs} can't go on the album:\n"
+            f"the album {config.name} can't be made of these {len(wanted)} tracks:\n"
             + "\n".join(problems)
-            + "\nrun orchestrator generate for that batch again (finished songs are kept), or leave some out: tracks="
+            + "\nrun orchestrator generate for the batch again (finished songs are kept), or change the tracklist"
         )
-    return songs
-
-
-def make_title(recipe: dict[str, Any], taken: set[str]) -> str:
-    """A title of two words, the same for the same recipe, that is not among those taken."""
-    key = json.dumps(
-        {name: recipe.get(name) for name in ("sweep", "trial", "step", "seed", "index")}, sort_keys=True
-    )
-    at = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
-    for offset in range(len(_FIRST) * len(_SECOND)):
-        second, first = divmod((at + 7 * offset) % (len(_FIRST) * len(_SECOND)), len(_FIRST))
-        title = f"{_FIRST[first]} {_SECOND[second]}"
-        if title not in taken:
-            return title
-    return f"Song {len(taken) + 1}"
+    return tracks
 
 
 def file_name(number: int, title: str) -> str:
@@ -110,8 +118,10 @@ def file_name(number: int, title: str) -> str:
     return f"{number:02d}-{words or 'song'}.flac"
 
 
-def _song(workspace: Workspace, batch: str, song: str, number: int, taken: set[str]) -> Song:
-    folder = workspace.song(batch, check_name(song))
+def _track(
+    workspace: Workspace, batch: str, wanted: AlbumTrack, number: int, titles: Titles, taken: set[str]
+) -> Track:
+    folder = workspace.song(batch, check_name(wanted.song))
     files = commit.read_commit(folder)
     if missing := {SONG, ABOUT} - files.keys():
         raise Damaged(f"{folder} has no {' and no '.join(sorted(missing))}")
@@ -119,6 +129,34 @@ def _song(workspace: Workspace, batch: str, song: str, number: int, taken: set[s
     pcm, rate = decode_flac(files[SONG])
     if rate != about["sample_rate"]:
         raise Damaged(f"{folder}/{SONG} has {rate} Hz and its {ABOUT} says {about['sample_rate']}")
-    title = about.get("title") or make_title(about["recipe"], taken)
+    if not about["measures"]:  # it was made without
+        about["measures"] = measure(pcm.astype(np.float32) / np.float32(32768))
+    start = round(wanted.start * rate)
+    stop = len(pcm) if wanted.stop is None else round(wanted.stop * rate)
+    if start >= stop or stop > len(pcm):
+        raise BadInput(
+            f"the region {start / rate:g} to {stop / rate:g} s does not lie in the song's {len(pcm) / rate:g} s"
+        )
+    fade_in = _fade(wanted.fade_in, start > 0, rate)
+    fade_out = _fade(wanted.fade_out, stop < len(pcm), rate)
+    if fade_in + fade_out > stop - start:
+        raise BadInput(
+            f"fades of {(fade_in + fade_out) / rate:g} s are longer than the track's {(stop - start) / rate:g} s"
+        )
+    title = wanted.title or about.get("title") or titles.make(about["recipe"], taken)
     digest = commit.sha256(files[SONG])
-    return Song(number, song, title, file_name(number, title), about, folder, digest, len(pcm))
+    return Track(
+        number, batch, wanted.song, title, about, folder, digest, start, stop, fade_in, fade_out
+    )  # fmt: skip
+
+
+def _fade(seconds: float | None, cut: bool, rate: int) -> int:
+    return round((NO_CLICK if cut else 0.0) * rate) if seconds is None else round(seconds * rate)
+
+
+def _unlike(tracks: list[Track]) -> list[str]:
+    """One album has one sample rate."""
+    rates = sorted({track.rate for track in tracks})
+    if len(rates) < 2:
+        return []
+    return [f"the songs have different sample rates ({', '.join(map(str, rates))} Hz); take songs of one"]

@@ -39,9 +39,22 @@ class MadeFolder:
         self.written += 1
         self._now[path] = {"key": key, "sha256": commit.sha256(data)}
 
+    def sha256(self, path: str) -> str:
+        """SHA-256 of a file that was put."""
+        return self._now[path]["sha256"]
+
     def put_bytes(self, path: str, data: bytes) -> None:
         """Have the file at `path` hold `data`."""
         self.put(path, commit.sha256(data), lambda: data)
+
+    def put_unless_edited(self, path: str, data: bytes) -> None:
+        """As put_bytes, but a file that a person wrote or changed is theirs and stays."""
+        *below, name = path.split("/")
+        there, before = _sha256(self.folder.at(*below), name), self._before.pop(path, None)
+        if there is None or (before and there == before["sha256"]):
+            if before:
+                self._before[path] = before
+            self.put_bytes(path, data)
 
     def finish(self) -> None:
         """Delete what an earlier run made and this one did not, and note what is here."""

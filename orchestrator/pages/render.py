@@ -32,7 +32,7 @@ def write_page(made: MadeFolder, template: str, **values: Any) -> None:
 
 def render(template: str, **values: Any) -> str:
     """HTML of a template of this folder; every value is escaped."""
-    return _environment().get_template(template).render(policy=POLICY, **values)
+    return _environment().get_template(template).render({"policy": POLICY, **values})
 
 
 def duration(seconds: float) -> str:

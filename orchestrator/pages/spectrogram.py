@@ -85,18 +85,22 @@ def spectrogram(pcm: Samples, sample_rate: int, height: int = 160, widest: int =
 def spectrogram_png(
     pcm: Samples, sample_rate: int, height: int = 160, widest: int = MAX_WIDTH, rms: float | None = None
 ) -> bytes:
-    """PNG of the spectrogram. A sine of the sound's own loudness is white and RANGE_DB below that black, so that loud
-    and quiet music show alike and noise stays dim; what is quieter than QUIET_DB altogether is drawn dark. `rms` is
-    the sound's level where it is known already."""
-    levels = spectrogram(pcm, sample_rate, height, widest)
-    loudness = float(np.sqrt(np.mean((pcm[:] / 32768.0) ** 2))) if rms is None and len(pcm) else rms or 0.0
-    top = max(20 * np.log10(max(loudness, 1e-6)), QUIET_DB)
-    shades = np.clip((levels - top) / RANGE_DB + 1, 0, 1) ** GAMMA
-    picture = Image.fromarray((shades * 255).round().astype(np.uint8))
+    """PNG of the spectrogram in the shades below; `rms` is the sound's level where it is known already."""
+    picture = Image.fromarray(shades(spectrogram(pcm, sample_rate, height, widest), pcm, rms))
     picture.putpalette(colour_map().tobytes())
     png = io.BytesIO()
     picture.save(png, format="PNG", optimize=True)
     return png.getvalue()
+
+
+def shades(levels: Levels, pcm: Samples, rms: float | None = None) -> npt.NDArray[np.uint8]:
+    """Places in the colour map for levels [height, width] of PCM. A sine of the sound's own loudness is white and
+    RANGE_DB below that black, so that loud and quiet music show alike and noise stays dim; what is quieter than
+    QUIET_DB altogether is drawn dark."""
+    loudness = float(np.sqrt(np.mean((pcm[:] / 32768.0) ** 2))) if rms is None and len(pcm) else rms or 0.0
+    top = max(20 * np.log10(max(loudness, 1e-6)), QUIET_DB)
+    shade = np.clip((levels - top) / RANGE_DB + 1, 0, 1) ** GAMMA
+    return np.asarray((shade * 255).round().astype(np.uint8))
 
 
 def _frames(pcm: Samples, middles: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

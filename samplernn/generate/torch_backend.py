@@ -1,152 +1,157 @@
-"""The portable backend: folded tables and plain PyTorch operations, on any device.
+"""The portable backend: folded tables and plain PyTorch operations, on any device, in float32 or bf16.
 
-Every operation has one fixed batch shape (the slots), so that a song does not depend on who is beside it. The backend
-advances all slots by whole blocks; what a slot holds (codes so far, RNN state) can be set slot by slot.
+All slots are computed together at one batch shape, whoever sits in them, and on the CPU with a fixed number of threads:
+torch's matrix products are not the same bit for bit at another shape or number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from samplernn.folding import FoldedLayer, FoldedModel, FoldedTier
+from samplernn.errors import BadInput
+from samplernn.folding import FoldedModel
+from samplernn.generate.backend import Codes, FloatArray, Request, SlotState
+from samplernn.generate.frame import Frame, Variant
+from samplernn.generate.song_rng import uniforms_beside
 
-ARITHMETIC_VERSION = 1
-Choose = Callable[[int, Tensor], Tensor]
-"""(sample number in the block, logits [slots, q_levels]) -> codes [slots, 1]."""
+ARITHMETIC_VERSION = 2
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+Runner = Callable[[Frame, Variant], None]
 
 
 class TorchBackend:
-    """The state of `slots` songs side by side and the loop that advances them."""
+    """The states of `slots` songs side by side; `run` is how a frame is run, at once unless told otherwise."""
 
-    def __init__(self, model: FoldedModel, slots: int) -> None:
-        self.model, self.slots = model, slots
-        config = model.config
-        self._context, self._frame, self._q_levels = config.context, config.frame_sizes[0], config.q_levels
-        device = model.table.device
-        self._offsets = torch.arange(self._frame, device=device) * config.q_levels
-        self._history = torch.full((slots, self._context), config.q_zero, dtype=torch.int64, device=device)
-        self._states = [tier.h0.repeat(1, 1, slots, 1) for tier in model.tiers]
-        self._bags = torch.arange(0, slots * self._frame, self._frame, device=device)
+    def __init__(
+        self,
+        model: FoldedModel,
+        slots: int,
+        *,
+        precision: str = "fp32",
+        threads: int = 1,
+        run: Runner = Frame.run,
+    ) -> None:
+        self.slots, self._precision, self._threads, self._run = slots, precision, threads, run
+        # The last product is 3 % of the work and gives the logits their own precision.
+        inner = replace(model.to(dtype=DTYPES[precision]), w_out=model.w_out, b_out=model.b_out)
+        self._frame = Frame(inner, slots)
+        self._model, self._device = model, model.table.device
 
     @property
     def engine_id(self) -> str:
-        """What a song's samples depend on besides its recipe."""
-        device = self.model.table.device.type
-        return f"torch-{device}-fp32-slots{self.slots}-threads{torch.get_num_threads()}-v{ARITHMETIC_VERSION}"
+        """What a song's samples depend on besides its recipe: torch's version and the processor's kernels too."""
+        if self._device.type == "cuda":
+            where = torch.cuda.get_device_name(self._device).replace(" ", "")
+        else:
+            where = f"{torch.backends.cpu.get_cpu_capability()}-threads{self._threads}"
+        torch_version = torch.__version__.partition("+")[0]
+        return (
+            f"torch{torch_version}-{self._device.type}-{where}-{self._precision}-slots{self.slots}"
+            f"-v{ARITHMETIC_VERSION}"
+        )
 
     @torch.inference_mode()
-    def reset(self, slot: int) -> None:
-        """Put silence before a slot and its RNNs at the start of a song."""
-        self._history[slot] = self.model.config.q_zero
-        for state, tier in zip(self._states, self.model.tiers, strict=True):
-            state[:, :, slot] = tier.h0[:, :, 0]
+    def reset(self, slot: int, h0: list[FloatArray] | None = None) -> None:
+        """Silence before the slot; its RNNs at h0 or at the model's own start."""
+        self._frame.codes[slot] = self._model.config.q_zero
+        for index, state in enumerate(self._frame.states):
+            start = self._model.tiers[index].h0[:, :, 0] if h0 is None else torch.from_numpy(h0[index])
+            state[:, :, slot] = start.to(self._device)
 
     @torch.inference_mode()
-    def advance(self, uniforms: Tensor, temperature: Tensor) -> Tensor:
-        """Draw one block: uniforms [slots, samples], temperature [slots] -> codes int64 [slots, samples].
-
-        samples is a multiple of the largest frame size.
-        """
-        greedy = bool((temperature == 0).any())
-        sharpness = 1 / torch.where(temperature == 0, 1.0, temperature)[:, None]
-        cold = (temperature == 0)[:, None]
-
-        def choose(t: int, logits: Tensor) -> Tensor:
-            cdf = torch.cumsum(torch.softmax(logits * sharpness, dim=1), dim=1)
-            # The inverse of the distribution function: one uniform a sample; scaled by the last entry, so that
-            # rounding can't push a draw past the end.
-            drawn = torch.searchsorted(cdf, uniforms[:, t : t + 1] * cdf[:, -1:]).clamp_(
-                max=self._q_levels - 1
-            )
-            return torch.where(cold, logits.argmax(dim=1, keepdim=True), drawn) if greedy else drawn
-
-        return self._walk(uniforms.shape[1], choose)
+    def advance(self, request: Request) -> Codes:
+        """Make one block."""
+        variant = Variant(
+            cold=bool((request.temperature == 0).any()),
+            limited=bool((request.top_k > 0).any() or (request.top_p < 1).any()),
+            forced=request.forced is not None,
+        )
+        self._prepare(request)
+        seed, song, start = (
+            self._up(key.astype(np.int64)) for key in (request.seed, request.song, request.start)
+        )
+        cold = request.temperature == 0
+        blocks = {
+            "uniforms": uniforms_beside(seed, song, start, count=request.samples),
+            "sharpness": self._up(np.where(cold, 0, 1 / np.where(cold, 1, request.temperature))),
+        }
+        if request.forced is not None:
+            blocks["forced"] = self._up(request.forced.astype(np.int64))
+        return self._walk(request.samples, blocks, request.features, variant)[0]
 
     @torch.inference_mode()
-    def teacher_forced(self, codes: Tensor) -> Tensor:
-        """Logits [slots, samples, q_levels] while the given codes [slots, samples] are forced."""
-        seen = []
+    def teacher_forced(self, codes: Codes, features: FloatArray | None = None) -> FloatArray:
+        """Logits [slots, n, q_levels] at temperature 1 while the codes [slots, n] are forced."""
+        blocks = {"forced": self._up(codes.astype(np.int64))}
+        logits = self._walk(codes.shape[1], blocks, features, Variant(forced=True, logits=True))[1]
+        assert logits is not None
+        return logits
 
-        def choose(t: int, logits: Tensor) -> Tensor:
-            seen.append(logits.clone())
-            return codes[:, t : t + 1]
+    @torch.inference_mode()
+    def save(self, slot: int) -> SlotState:
+        """A copy of a slot's state between two blocks."""
+        history = self._frame.codes[slot, self._frame.context :].to(torch.int16)
+        states = {f"rnn.{k}": state[:, :, slot] for k, state in enumerate(self._frame.states)}
+        return {name: each.cpu().numpy().copy() for name, each in {"history": history, **states}.items()}
 
-        self._walk(codes.shape[1], choose)
-        return torch.stack(seen, dim=1)
+    @torch.inference_mode()
+    def load(self, slot: int, state: SlotState) -> None:
+        """Put a song's state into a slot. Raises BadInput when it is another model's."""
+        shapes = {name: each.shape for name, each in self.save(slot).items()}
+        given = {name: each.shape for name, each in state.items()}
+        if shapes != given:
+            raise BadInput(f"the song's state is another model's: it has {given} and this model {shapes}")
+        self._frame.codes[slot, self._frame.context :] = self._up(state["history"].astype(np.int64))
+        for k, rnn in enumerate(self._frame.states):
+            rnn[:, :, slot] = self._up(state[f"rnn.{k}"])
 
-    def _walk(self, samples: int, choose: Choose) -> Tensor:
-        model, context, frame = self.model, self._context, self._frame
-        codes = torch.empty((self.slots, context + samples), dtype=torch.int64, device=self._history.device)
-        codes[:, :context] = self._history
-        above: list[Tensor] = [model.table] * len(model.tiers)  # each tier's conditioning [ratio, slots, dim]
-        for t in range(samples):
-            now = context + t
-            if t % frame == 0:
-                self._run_tiers(t, codes[:, :now], above)
-            rows = codes[:, now - frame : now] + self._offsets
-            x = torch.embedding_bag(model.table, rows.view(-1), self._bags, mode=0)[0]
-            x = torch.relu_(x.add_(above[0][t % frame]))
-            x = torch.relu_(torch.addmm(model.b3, x, model.w3))
-            codes[:, now : now + 1] = choose(t, torch.addmm(model.b_out, x, model.w_out))
-        self._history = codes[:, samples:].clone()
-        return codes[:, context:]
+    def _prepare(self, request: Request) -> None:
+        q_levels = self._model.config.q_levels
+        top_k = np.where(request.top_k > 0, request.top_k, q_levels).astype(np.int64)
+        self._frame.top_k.copy_(self._up(top_k)[:, None])
+        self._frame.top_p.copy_(self._up(request.top_p)[:, None])
 
-    def _run_tiers(self, t: int, past: Tensor, above: list[Tensor]) -> None:
-        for index in range(len(self.model.tiers) - 1, -1, -1):
-            tier = self.model.tiers[index]
-            if t % tier.frame_size:
-                continue
-            frame = (past[:, -tier.frame_size :].to(torch.float32) / (self._q_levels / 2) - 1) * 2
-            if tier.expand is not None:
-                weight, bias = tier.expand
-                upper = above[index + 1]
-                frame = torch.addmm(bias, frame, weight) + upper[(t // tier.frame_size) % len(upper)]
-            out, self._states[index] = _step(tier, frame, self._states[index], self.model.config.rnn_type)
-            up = torch.addmm(tier.up_bias, out, tier.up)
-            above[index] = up.view(self.slots, tier.ratio, -1).transpose(0, 1).contiguous()
+    def _walk(
+        self, samples: int, blocks: dict[str, Tensor], features: FloatArray | None, variant: Variant
+    ) -> tuple[Codes, FloatArray | None]:
+        """Run a block's frames; each of `blocks` [slots, samples] fills the frame's buffer of that name."""
+        frame, context = self._frame, self._frame.context
+        codes = torch.empty((self.slots, samples), dtype=torch.int16, device=self._device)
+        given = None if features is None else self._up(features)
+        logits = []
+        with _threads(self._threads):
+            for at in range(0, samples, context):
+                for name, block in blocks.items():
+                    getattr(frame, name).copy_(block[:, at : at + context])
+                if given is not None:
+                    frame.features.copy_(given[:, at // context])
+                self._run(frame, variant)
+                codes[:, at : at + context] = frame.codes[:, context:]
+                if variant.logits:
+                    logits.append(frame.logits.clone())
+        seen = torch.cat(logits, dim=1).cpu().numpy() if logits else None
+        return codes.cpu().numpy(), seen
 
-
-def _step(tier: FoldedTier, x: Tensor, state: Tensor, rnn_type: str) -> tuple[Tensor, Tensor]:
-    """One RNN step of a tier: x [slots, n_in], state [n_rnn, parts, slots, dim] -> (output [slots, dim], state)."""
-    below, total, ends = x, tier.out_bias, []
-    for index, layer in enumerate(tier.layers):
-        if index and layer.to_out is not None:
-            below = torch.cat((below, x), dim=1)
-        end = _CELLS[rnn_type](layer, below, state[index])
-        ends.append(end)
-        below = end[0]
-        if layer.to_out is not None and total is not None:
-            total = torch.addmm(total, below, layer.to_out)
-    return (below if total is None else total), torch.stack(ends)
-
-
-def _lstm(layer: FoldedLayer, x: Tensor, state: Tensor) -> Tensor:
-    """state and result [2, slots, dim]: h and c. Gates in torch's order i, f, g, o."""
-    h, c = state
-    i, f, g, o = torch.addmm(torch.addmm(layer.bias, x, layer.w_x), h, layer.w_h).chunk(4, dim=1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.stack((torch.sigmoid(o) * torch.tanh(c), c))
+    def _up(self, array: npt.NDArray[np.generic]) -> Tensor:
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        return torch.from_numpy(array).to(self._device)
 
 
-def _gru(layer: FoldedLayer, x: Tensor, state: Tensor) -> Tensor:
-    """The reference's GRU, state [1, slots, dim]: r, u, candidate; the reset gate before the recurrent matrix."""
-    h, dim = state[0], state.shape[-1]
-    projected = torch.addmm(layer.bias, x, layer.w_x)
-    r, u = torch.sigmoid(torch.addmm(projected[:, : 2 * dim], h, layer.w_h[:, : 2 * dim])).chunk(2, dim=1)
-    candidate = torch.tanh(torch.addmm(projected[:, 2 * dim :], r * h, layer.w_h[:, 2 * dim :]))
-    return torch.lerp(h, candidate, u)[None]
-
-
-def _gru_torch(layer: FoldedLayer, x: Tensor, state: Tensor) -> Tensor:
-    """torch.nn.GRU, state [1, slots, dim]: r, z, n; the reset gate after the recurrent matrix."""
-    h = state[0]
-    x_r, x_z, x_n = torch.addmm(layer.bias, x, layer.w_x).chunk(3, dim=1)
-    h_r, h_z, h_n = (h @ layer.w_h).chunk(3, dim=1)
-    n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
-    return torch.lerp(n, h, torch.sigmoid(x_z + h_z))[None]
-
-
-_CELLS = {"LSTM": _lstm, "GRU": _gru, "GRU-torch": _gru_torch}
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -111,6 +111,7 @@ def write_batch(
             "id": f"{index:04d}",
             "recipe": recipe,
             "sample_rate": RATE,
+            "samples": len(pcm),
             "measures": measure(pcm.astype(np.float32) / 32768),
             "trained": {"seconds": 660.0, "bits": 3.425},
             **(extra or {}),

@@ -15,7 +15,8 @@ from PIL import Image
 
 from orchestrator.album.build import AlbumResult, build_album
 from orchestrator.album.facts import WHITE_NOISE
-from orchestrator.album.tracklist import file_name, make_title
+from orchestrator.album.titles import Titles
+from orchestrator.album.tracklist import file_name
 from orchestrator.config import AlbumConfig
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
@@ -47,7 +48,8 @@ def build(workspace: Workspace, **config: object) -> AlbumResult:
 def test_album_tracks_hold_the_same_samples_with_tags(workspace: Workspace) -> None:
     result = build(workspace, title="The First")
     folder = result.folder.local
-    for number, (song, pcm) in enumerate(zip(result.songs, SONGS, strict=True), start=1):
+    for number, (one, pcm) in enumerate(zip(result.tracks, SONGS, strict=True), start=1):
+        song = one.track
         with soundfile.SoundFile(folder / song.file) as file:
             assert (file.title, file.album, file.tracknumber) == (song.title, "The First", str(number))
             assert json.loads(file.comment)["index"] == number - 1
@@ -69,13 +71,24 @@ def test_album_page_shows_songs_curves_clips_and_facts(workspace: Workspace) -> 
     assert f"{WHITE_NOISE:.3f}" in page.text
 
 
-def test_album_yaml_resolves_the_config_and_names_checkpoints_and_seeds(workspace: Workspace) -> None:
-    body = yaml.safe_load((build(workspace).folder.local / "album.yaml").read_text())
-    assert body["album"] == {
-        "name": "first", "songs": "toy-songs", "title": "first", "tracks": ["0000", "0001", "0002"],
-    }  # fmt: skip
-    assert body["checkpoints"] == ["0003-dim128-rnn3-f16 step 300"]
-    assert [(t["recipe"]["seed"], t["recipe"]["index"]) for t in body["tracks"]] == [(7, 0), (7, 1), (7, 2)]
+def test_album_yaml_makes_the_same_album_again_and_credits_name_every_recipe(workspace: Workspace) -> None:
+    first = build(workspace, tracklist=["0002", {"song": "0000", "start": 0.5, "stop": 1.5}], crossfade=0.2)
+    folder = first.folder.local
+    body = yaml.safe_load((folder / "album.yaml").read_text())
+    assert [(track["song"], track["start"], track["stop"]) for track in body["tracklist"]] == [
+        ("0002", 0, 2), ("0000", 0.5, 1.5),
+    ]  # fmt: skip
+    assert build(workspace, **body).written == 0
+    credits = json.loads((folder / "credits.json").read_text())
+    assert credits["checkpoints"] == ["0003-dim128-rnn3-f16 step 300"]
+    assert [(t["recipe"]["seed"], t["recipe"]["index"]) for t in credits["tracks"]] == [(7, 2), (7, 0)]
+
+
+def test_album_yaml_that_a_person_changed_is_theirs(workspace: Workspace) -> None:
+    mine = build(workspace).folder.local / "album.yaml"
+    mine.write_text(mine.read_text() + "# my notes\n")
+    build(workspace, title="Another")
+    assert mine.read_text().endswith("# my notes\n")
 
 
 def test_album_again_writes_nothing(workspace: Workspace) -> None:
@@ -87,16 +100,16 @@ def test_album_again_writes_nothing(workspace: Workspace) -> None:
 
 def test_album_with_other_tracks_rewrites_what_changed_and_drops_the_rest(workspace: Workspace) -> None:
     build(workspace)
-    result = build(workspace, tracks=["0002", "0000"])
-    assert [song.id for song in result.songs] == ["0002", "0000"]
+    result = build(workspace, tracklist=["0002", "0000"])
+    assert [one.track.song for one in result.tracks] == ["0002", "0000"]
     tracks = {path.name for path in result.folder.local.glob("*.flac")}
-    assert tracks == {song.file for song in result.songs}
+    assert tracks == {one.track.file for one in result.tracks}
     check_page(Path(result.index))
 
 
 def test_album_mends_a_torn_track(workspace: Workspace) -> None:
     result = build(workspace)
-    track = result.folder.local / result.songs[1].file
+    track = result.folder.local / result.tracks[1].track.file
     whole = track.read_bytes()
     track.write_bytes(whole[:1000])
     assert build(workspace).written == 1
@@ -115,7 +128,7 @@ def test_album_of_a_missing_or_damaged_song_names_it_and_writes_nothing(
     else:
         (folder / "manifest.json").unlink()
     with pytest.raises(BadInput, match="0001"):
-        build(workspace, tracks=["0000", "0001", "0002"])
+        build(workspace, tracklist=["0000", "0001", "0002"])
     assert not workspace.storage.at("albums").exists("first")
 
 
@@ -137,7 +150,7 @@ def test_album_escapes_hostile_titles(workspace: Workspace) -> None:
     result = build(workspace, name="hostile", songs="hostile", title=hostile)
     page = check_page(Path(result.index))
     assert hostile in page.text
-    assert [path.name for path in result.folder.local.glob("*.flac")] == [result.songs[0].file]
+    assert [path.name for path in result.folder.local.glob("*.flac")] == [result.tracks[0].track.file]
 
 
 def test_album_flatness_is_that_of_the_training_music(workspace: Workspace) -> None:
@@ -149,11 +162,25 @@ def test_album_flatness_is_that_of_the_training_music(workspace: Workspace) -> N
 
 def test_titles_are_the_same_for_the_same_recipe_and_never_twice() -> None:
     recipe = {"sweep": "s", "trial": "t", "step": 1, "seed": 0, "index": 0}
-    assert make_title(recipe, set()) == make_title({**recipe, "engine": "other"}, set())
+    titles = Titles()
+    assert titles.make(recipe, set()) == titles.make({**recipe, "engine": "other"}, set())
     taken: set[str] = set()
     for _ in range(1300):
-        taken.add(make_title(recipe, taken))
+        taken.add(titles.make(recipe, taken))
     assert len(taken) == 1300
+
+
+def test_titles_in_the_manner_of_a_list_are_new_words_of_its_letters(tmp_path: Path) -> None:
+    known = ["Walking in Ashes", "Burning the Winter", "Wintering", "The Ash Walker", "Burn the Walls"]
+    (tmp_path / "titles.txt").write_text("\n".join(known))
+    titles = Titles(str(tmp_path / "titles.txt"))
+    made = [
+        titles.make({"sweep": "s", "trial": "t", "step": 1, "seed": 0, "index": i}, set()) for i in range(20)
+    ]
+    assert not set(made) & set(known)
+    assert len(set(made)) > 5
+    triples = {f"  {title} "[at : at + 3] for title in known for at in range(len(title) + 1)}
+    assert all(title[at : at + 3] in triples for title in made for at in range(len(title) - 2))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +199,7 @@ def test_file_names_are_plain(title: str, name: str) -> None:
 def test_album_page_in_a_browser_plays_seeks_and_goes_on(workspace: Workspace, tmp_path: Path) -> None:
     program = chromium() or pytest.skip("no browser: install the Debian package chromium")
     result = build(workspace)
-    titles = [song.title for song in result.songs]
+    titles = [one.track.title for one in result.tracks]
     now = "document.querySelector('.now-title').textContent"
     moving = (
         "new Promise(done => (function look() {"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import resource
@@ -29,7 +30,17 @@ def executable(folder: Path, name: str, body: str) -> None:
 
 def test_examine_on_this_machine_finds_what_is_installed(tmp_path: Path) -> None:
     found = by_name(examine(Workspace.open(str(tmp_path))))
-    for name in ("CPU", "RAM", "workspace", "disk", "shared memory", "open files", "Python", "W&B"):
+    for name in (
+        "CPU",
+        "RAM",
+        "workspace",
+        "disk",
+        "shared memory",
+        "open files",
+        "Python",
+        "W&B",
+        "generation",
+    ):
         assert found[name].value
     for name in ("torch", "ray", "pyarrow", "soundfile", "workspace"):
         assert found[name].state == "ok"
@@ -99,6 +110,18 @@ def test_gpu_with_a_cpu_build_of_torch_is_bad(tmp_path: Path, monkeypatch: pytes
     assert finding.state == "bad"
     assert "NVIDIA H200" in finding.value
     assert "make setup" in finding.remedy
+
+
+def test_generation_row_names_the_backend_and_why_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends = importlib.import_module("samplernn.generate.backends")
+    monkeypatch.setattr(backends, "why_no_native", lambda: "")
+    assert doctor.generation().state == "ok"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(backends, "why_no_native", lambda: "it is not built: run make setup")
+    finding = doctor.generation()
+    assert finding.state == "warn"
+    assert "portable PyTorch on cpu" in finding.value
+    assert finding.remedy == "it is not built: run make setup"
 
 
 def test_nvidia_smi_that_fails_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,268 @@
+"""The listening room at scale: 300 trials x 20 checkpoints x 10 clips in a real browser, by the browser's own tracing.
+
+    python benchmarks/audition.py [--quick] [--json FILE] [--music FOLDER] [--keep FOLDER] [--chromium PATH]
+
+Metadata are made up, audio is real: twelve clips of the demo's music (or of FOLDER's FLAC and Ogg files), hard-linked
+60,000 times. The server is the verb itself in a process of its own. Goals: first paint below 1 s, no task of the page's
+main thread over 100 ms while scrolling, and the server's peak memory below 300 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import soundfile
+import soxr
+
+from orchestrator.config import SweepConfig
+from orchestrator.plan import plan
+from orchestrator.workspace import CONFIG
+from samplernn import commit
+from samplernn.audio import encode_flac
+from samplernn.measures import measure
+
+RATE, SECONDS, SOUNDS = 16_000, 6, 12
+CHECKPOINTS, CLIPS = 20, 10
+SPACE = {
+    "model.dim": [128, 192, 256, 320, 384, 512, 640, 768, 896, 1024],
+    "model.n_rnn": [2, 3, 4, 5, 6],
+    "model.frame_sizes": [[4], [8], [16], [2, 8], [4, 16], [8, 32]],
+}
+WHEEL_PIXELS, WHEELS, JUMPS = 500, 80, 15
+LONG_MS = 100.0
+TRACED = ["devtools.timeline", "disabled-by-default-devtools.timeline", "blink.user_timing", "__metadata"]
+SEEN = """
+(() => {
+  const look = () => {
+    const clip = document.querySelector(".clip");
+    if (clip) window.clipsAt ??= performance.now();
+    if (document.querySelector(".sheet img.there")) window.picturesAt ??= performance.now();
+    if (!window.picturesAt) requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+})();
+"""
+"""Notes when the first clip and the first picture are on the page."""
+
+Figures = dict[str, dict[str, Any]]
+
+
+def make_workspace(root: Path, music: Path, trials: int) -> int:
+    """Write the sweep `big`; returns its number of clips. Written as the real parts write it, but for fsync."""
+    space = {**SPACE, "model.dim": SPACE["model.dim"][: max(1, trials // 30)]}
+    base = {"train": {"max_steps": 20_000, "checkpoint_every": 1000, "clips": CLIPS, "clip_seconds": SECONDS}}
+    config = SweepConfig.model_validate(
+        {"name": "big", "dataset": "music", "base": base, "space": space, "schedule": {"type": "none"}}
+    )
+    sweep = root / "sweeps" / "big"
+    write(sweep / CONFIG, commit.record_bytes(config.model_dump(mode="json")))
+    sounds = make_sounds(root / "sounds", music)
+    planned = plan(config)
+    for number, trial in enumerate(planned):
+        make_trial(sweep / "trials" / trial.name, number, sounds)
+        entry = {"seq": number + 1, "kind": "end", "trial": trial.name, "state": "done", "reason": ""}
+        write(sweep / "journal" / f"{number + 1:08d}.json", commit.record_bytes(entry))
+    return len(planned) * CHECKPOINTS * CLIPS
+
+
+def make_trial(
+    folder: Path, number: int, sounds: list[tuple[Path, dict[str, Any], dict[str, float]]]
+) -> None:
+    """One trial: an attempt, its evaluations, and the clips of its checkpoints."""
+    write(folder / "attempts" / "0001.json", commit.record_bytes({"attempt": 1, "start_step": 0}))
+    rows = []
+    for at in range(1, CHECKPOINTS + 1):
+        step = 1000 * at
+        bits = 3 + 3 / (1 + at) + 0.001 * (number * 37 % 300)
+        rows.append({"kind": "eval", "step": step, "seconds": step / 5, "valid_bits": bits})
+        clips = folder / "clips" / f"step-{step:08d}.0001"
+        clips.mkdir(parents=True)
+        chosen = [sounds[(number + at + clip) % len(sounds)] for clip in range(CLIPS)]
+        for clip, (path, _, _) in enumerate(chosen):
+            os.link(path, clips / f"clip-{clip}.flac")
+        measures = commit.to_json([heard for _, _, heard in chosen])
+        files = {f"clip-{clip}.flac": entry for clip, (_, entry, _) in enumerate(chosen)}
+        files["measures.json"] = {"bytes": len(measures), "sha256": commit.sha256(measures)}
+        write(clips / "measures.json", measures)
+        about = {"step": step, "attempt": 1, "seconds": step / 5}
+        body = {"schema": commit.SCHEMA, "files": files, "about": about}
+        write(clips / commit.MANIFEST, commit.record_bytes(body))
+    write(folder / "metrics" / "0001.00000001.json", commit.record_bytes({"rows": rows}))
+
+
+def make_sounds(folder: Path, music: Path) -> list[tuple[Path, dict[str, Any], dict[str, float]]]:
+    """(file, manifest entry, measures) of SOUNDS clips of the music."""
+    files = sorted(path for path in music.rglob("*") if path.suffix in (".ogg", ".flac"))
+    if not files:
+        raise SystemExit(f"{music} holds no FLAC or Ogg files")
+    folder.mkdir(parents=True)
+    made = []
+    for number in range(SOUNDS):
+        audio, rate = soundfile.read(files[number % len(files)], dtype="float32", always_2d=True)
+        mono = soxr.resample(audio.mean(axis=1), rate, RATE)
+        first = number * SECONDS * RATE // 2 % max(1, len(mono) - SECONDS * RATE)
+        pcm = (np.clip(mono[first : first + SECONDS * RATE], -1, 1) * 32767).astype(np.int16)
+        data, path = encode_flac(pcm, RATE, {}), folder / f"{number}.flac"
+        path.write_bytes(data)
+        entry = {"bytes": len(data), "sha256": commit.sha256(data)}
+        made.append((path, entry, measure(pcm.astype(np.float32) / 32768)))
+    return made
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@contextmanager
+def server(workspace: Path) -> Iterator[tuple[str, psutil.Process, float]]:
+    """The verb in a process of its own: its address, the process, and the seconds until all clips are known."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "orchestrator.cli", "audition", "big", "-w", str(workspace), "port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        address = next(line.split()[1] for line in process.stdout or () if line.startswith("open "))
+        while not json.load(urllib.request.urlopen(f"{address}news?listener=bench&since=999.0.0"))["ready"]:
+            time.sleep(0.1)
+        yield address, psutil.Process(process.pid), time.perf_counter() - began
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def peak_mb(process: psutil.Process) -> float:
+    """The process's largest resident memory so far, in MB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024 / 1e6
+
+
+def open_page(browser: Any, address: str) -> tuple[Any, dict[str, float]]:
+    """A page on the room, and when it showed what, in ms after the navigation began."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.add_init_script(SEEN)
+    page.goto(address)
+    page.wait_for_selector(".sheet img.there", timeout=60_000)
+    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    shown = {"first paint": page.evaluate(paint), "first clips": page.evaluate("clipsAt")}
+    return page, {**shown, "first pictures": page.evaluate("picturesAt")}
+
+
+def scroll(browser: Any, page: Any) -> list[float]:
+    """Scroll down by the wheel, to the right, and jump about; the page's main thread tasks, in ms."""
+    page.mouse.move(600, 500)
+    browser.start_tracing(page=page, categories=TRACED)
+    for _ in range(WHEELS):
+        page.mouse.wheel(0, WHEEL_PIXELS)
+    for _ in range(WHEELS // 4):
+        page.mouse.wheel(WHEEL_PIXELS // 2, 0)
+    reached = page.evaluate(
+        "[document.querySelector('#wall').scrollTop, document.querySelectorAll('.clip').length]"
+    )
+    if reached[0] < WHEELS * WHEEL_PIXELS / 2 or reached[1] < 100:
+        raise SystemExit(f"the wheel did not scroll the wall (at {reached[0]} px, {reached[1]} clips drawn)")
+    for jump in range(JUMPS):
+        share = (jump * 7 % JUMPS) / JUMPS
+        page.evaluate(
+            f"(wall => wall.scrollTop = {share} * wall.scrollHeight)(document.querySelector('#wall'))"
+        )
+        page.wait_for_timeout(120)
+    return tasks(json.loads(browser.stop_tracing()))
+
+
+def tasks(trace: dict[str, Any]) -> list[float]:
+    """Durations of the tasks of renderer main threads, in ms."""
+    events = trace["traceEvents"]
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event.get("name") == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    found = [
+        event["dur"] / 1000
+        for event in events
+        if event.get("name") == "RunTask" and "dur" in event and (event["pid"], event["tid"]) in mains
+    ]
+    if not found:
+        raise SystemExit("the trace holds no tasks of a page: another browser's tracing?")
+    return found
+
+
+def measure_room(workspace: Path, chromium: str, repeats: int) -> Figures:
+    """Every figure of one workspace; the first scroll makes the pictures, later ones find them."""
+    from playwright.sync_api import sync_playwright
+
+    figures: Figures = {}
+
+    def add(name: str, unit: str, samples: list[float]) -> None:
+        figures[name] = {"value": statistics.median(samples), "unit": unit, "samples": samples}
+
+    with server(workspace) as (address, process, seconds), sync_playwright() as playwright:
+        add("all clips known after", "s", [seconds])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--mute-audio"])
+        shown: list[dict[str, float]] = []
+        for run in range(repeats):
+            page, times = open_page(browser, address)
+            found = scroll(browser, page)
+            kind = "cold" if run == 0 else "warm"
+            if run < 2:
+                add(f"longest task while scrolling, {kind}", "ms", [max(found)])
+                add(
+                    f"tasks over {LONG_MS:.0f} ms while scrolling, {kind}",
+                    "count",
+                    [sum(t > LONG_MS for t in found)],
+                )
+            shown.append(times)
+            page.close()
+        for name in shown[0]:
+            add(name, "ms", [times[name] for times in shown])
+        browser.close()
+        add("server's peak memory", "MB", [peak_mb(process)])
+    return figures
+
+
+def main() -> None:
+    """Make the workspace, measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="60 trials instead of 300")
+    parser.add_argument("--json", type=Path, help="write machine and figures there")
+    parser.add_argument("--music", type=Path, default=Path(__file__).parent.parent / "demo" / "music")
+    parser.add_argument("--keep", type=Path, help="make the workspace there, or use the one that is there")
+    parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = asked.keep or Path(scratch)
+        trials = 60 if asked.quick else 300
+        clips = trials * CHECKPOINTS * CLIPS
+        if not (root / "sweeps" / "big").exists():
+            clips = make_workspace(root, asked.music, trials)
+        figures = measure_room(root, asked.chromium, repeats=2 if asked.quick else 4)
+    print(f"{clips:,} clips of {clips // CHECKPOINTS // CLIPS} trials")
+    for name, figure in figures.items():
+        spread = "  ".join(f"{sample:.0f}" for sample in figure["samples"])
+        print(f"{name:45} {figure['value']:9.1f} {figure['unit']:6} {spread}")
+    if asked.json:
+        machine = {"cpu": platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+        asked.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
