@@ -21,6 +21,7 @@ from orchestrator.config import (
 )
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
+from orchestrator.recipe import Recipe
 from orchestrator.shorthand import spell_out
 from orchestrator.workspace import check_name
 from samplernn.errors import BadInput
@@ -51,8 +52,14 @@ def train_asked(words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
 
 
 def songs_asked(name: str, words: list[str]) -> GenerateFile:
-    """`generate SWEEP name=value ...`, or with a FILE.yaml; the batch is named for either."""
-    if name.endswith(YAML):
+    """`generate SWEEP name=value ...`, or with a FILE.yaml, or a song's song.json; the batch is named for it."""
+    if name.endswith(".json"):
+        again = Recipe.read(name)
+        data = {
+            "name": f"{as_name(str(again.body['sweep']))[:40]}-again-{again.body['index']:04d}",
+            **again.settings(),
+        }
+    elif name.endswith(YAML):
         data = {"name": as_name(Path(name).stem), **load_yaml(name)}
     else:
         data = {"name": f"{check_name(name)[:58]}-songs", "sweep": name}

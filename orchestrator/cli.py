@@ -199,11 +199,14 @@ def pick(
     short_help="Generate songs from a sweep's best checkpoint.",
 )
 def generate(
-    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP | FILE.yaml")],
+    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP | FILE.yaml | song.json")],
     settings: Settings = None,
     workspace: Where = None,
 ) -> None:
     """Generate songs from a sweep's best checkpoint, or from the one that trial= and step= name.
+
+    A FILE.yaml may have several sections, each with a checkpoint, temperatures and a prompt of its own. A song's own
+    song.json makes that song again, sample by sample.
 
     Example: orchestrator generate overnight songs=100 seconds=240 temperature=0.98
     """
@@ -211,8 +214,10 @@ def generate(
 
     file, root = songs_asked(sweep_name, settings or []), _open(workspace)
     from orchestrator.generate import generate as run_generate
+    from orchestrator.recipe import Recipe
 
-    failed = run_generate(root, file.job, file.run, out)
+    again = Recipe.read(sweep_name) if sweep_name.endswith(".json") else None
+    failed = run_generate(root, file.job, file.run, out, again)
     for song, reason in failed.items():
         out.print(f"song {song} failed: {reason}", style="red", markup=False, soft_wrap=True)
     if failed:

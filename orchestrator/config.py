@@ -139,21 +139,50 @@ class GenerateRun(Frozen):
     """Of the model's weights; int8 is the native kernel's."""
     slots: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Songs that a worker makes side by side; null is 32 for native, 8 for torch, 128 for cuda."""
+    commit_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds of a song between two commits of what is made of it: a killed worker's songs go on from there."""
+    patience: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds without a sign of progress after which a worker is killed and replaced."""
+    measures: bool = True
+    """Whether every song is measured when it is whole, and compared with the music of its training."""
 
 
-class GenerateJob(Frozen):
-    """`generate SWEEP`: songs from one checkpoint."""
+class SongSection(Frozen):
+    """Songs from one checkpoint, or as many from each of several."""
 
-    name: str
-    """Name of the batch of songs."""
     sweep: str
     """The sweep to take the checkpoint from."""
     trial: str | None = None
     """The trial; null is the one with the best validation bits."""
     step: int | None = None
     """The checkpoint's step; null is the trial's best."""
+    temperatures: Annotated[list[float | str], Field(min_length=1)] | None = None
+    """Several temperatures or schedules: every song is made at each. null is generate.temperature alone."""
     generate: GenerateConfig = GenerateConfig()
     """What to draw."""
+
+    @model_validator(mode="after")
+    def _check_temperatures(self) -> SongSection:
+        for temperature in self.temperatures or ():
+            GenerateConfig(temperature=temperature)
+        if self.temperatures and len(set(map(str, self.temperatures))) < len(self.temperatures):
+            raise ValueError(f"temperatures {self.temperatures}: one is there twice; keep one")
+        return self
+
+
+class GenerateJob(SongSection):
+    """`generate SWEEP`: a batch of songs."""
+
+    name: str
+    """Name of the batch of songs."""
+    sections: Annotated[list[SongSection], Field(min_length=1)] | None = None
+    """Parts of the batch with settings of their own, {sweep, trial, step, temperatures, generate: {...}}; the settings
+    beside it are then not used. null makes one part of them."""
+
+    @property
+    def parts(self) -> list[SongSection]:
+        """The sections, one at least."""
+        return self.sections or [self]
 
 
 class GenerateFile(GenerateJob):

@@ -12,14 +12,14 @@ from orchestrator.lease import hold
 from orchestrator.live import Clock, View, bar, span
 from orchestrator.on_ray.song_actor import Progress, Ready
 from orchestrator.on_ray.song_pool import SongPool
+from orchestrator.recipe import Recipe
 from orchestrator.songs import (
-    Checkpoint,
     PlannedSong,
-    choose_checkpoint,
+    choose_sources,
     is_made,
-    keep_prompt,
+    pin_sources,
     plan_songs,
-    take_prompt,
+    sample_rate,
 )
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
@@ -29,32 +29,40 @@ from samplernn.storage import Storage
 ENGINE = "engine.json"
 
 
-def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: Console) -> dict[str, str]:
+def generate(
+    workspace: Workspace,
+    job: GenerateJob,
+    run: GenerateRun,
+    console: Console,
+    again: Recipe | None = None,
+) -> dict[str, str]:
     """Make the songs of a job; returns the songs that failed and why.
 
-    Raises BadInput when the checkpoint does not exist, the batch's name is taken by another job or it was begun with
-    an engine whose samples would differ.
+    Raises BadInput when a checkpoint does not exist, the batch's name is taken by another job or it was begun with an
+    engine whose samples would differ. `again` is the song that the job makes again: its engine is the batch's.
     """
     folder = workspace.batch(job.name)
-    checkpoint = choose_checkpoint(workspace, _as_begun(folder, job))
+    sources = choose_sources(workspace, job)
+    if again is not None:
+        again.check(sources[0])
     with hold(folder):
-        wanted = job.generate.prompt
-        prompt = None if wanted is None else take_prompt(folder, wanted, checkpoint)
-        pinned = job.model_copy(update={"trial": checkpoint.trial, "step": checkpoint.step})
-        check_same_config(folder, CONFIG, pinned)
-        if prompt is not None:
-            keep_prompt(folder, prompt, _sample_rate(checkpoint))
-        songs = plan_songs(job, checkpoint, prompt)
+        check_same_config(folder, CONFIG, job)
+        if again is not None:
+            folder.create(ENGINE, commit.record_bytes({"engine": again.engine}))
+        pin_sources(folder, sources)
+        songs = plan_songs(sources)
         missing = [song for song in songs if not is_made(workspace, job.name, song.id)]
-        console.print(
-            f"checkpoint {checkpoint.trial} at step {checkpoint.step:,} ({checkpoint.bits:.3f} bits, trained for "
-            f"{span(checkpoint.seconds)}); {len(songs) - len(missing)} of {len(songs)} songs are there",
-            highlight=False,
-            soft_wrap=True,
-        )
+        for checkpoint in {source.checkpoint.key: source.checkpoint for source in sources}.values():
+            console.print(
+                f"checkpoint {checkpoint.trial} at step {checkpoint.step:,} ({checkpoint.bits:.3f} bits, trained for "
+                f"{span(checkpoint.seconds)})",
+                highlight=False,
+                soft_wrap=True,
+            )
+        console.print(f"{len(songs) - len(missing)} of {len(songs)} songs are there", highlight=False)
         if not missing:
             return {}
-        meter = _Meter(job, missing, _sample_rate(checkpoint))
+        meter = _Meter(job.name, missing)
         view = View(console, meter.render, meter.line)
         pin = _Pin(folder, view, meter)
         with view.showing(), connect():
@@ -62,31 +70,16 @@ def generate(workspace: Workspace, job: GenerateJob, run: GenerateRun, console: 
             pool = SongPool(
                 workspace,
                 job.name,
-                checkpoint,
                 run,
-                size=run.actors or int(gpus or resources().get("CPU", 1)),
+                capacity=lambda: run.actors or int(resources().get("GPU" if gpus else "CPU", 1)),
                 gpus=min(1.0, gpus),
                 agree=pin.agree,
                 progress=meter.add,
                 tick=view.tick,
             )
+            meter.pool = pool
             pool.run(missing)
         return pool.failed
-
-
-def _as_begun(folder: Storage, job: GenerateJob) -> GenerateJob:
-    """A job that names no checkpoint goes on with the one that its batch was begun with."""
-    try:
-        begun = commit.read_record(folder, CONFIG)
-    except FileNotFoundError:
-        return job
-    if job.sweep != begun["sweep"] or job.trial is not None or job.step is not None:
-        return job
-    return job.model_copy(update={"trial": begun["trial"], "step": begun["step"]})
-
-
-def _sample_rate(checkpoint: Checkpoint) -> int:
-    return int(commit.read_json(checkpoint.folder, "config.json")["sample_rate"])
 
 
 class _Pin:
@@ -117,11 +110,12 @@ class _Pin:
 class _Meter:
     """Songs done, speed and ETA."""
 
-    def __init__(self, job: GenerateJob, missing: list[PlannedSong], sample_rate: int) -> None:
+    def __init__(self, name: str, missing: list[PlannedSong]) -> None:
         self.engine = "starting"
-        self._name, self._songs, self._clock = job.name, len(missing), Clock()
-        self._rate = sample_rate
-        self._total = len(missing) * round(job.generate.seconds * self._rate)
+        self.pool: SongPool | None = None
+        self._name, self._songs, self._clock = name, len(missing), Clock()
+        self._rate = sample_rate(missing[0].checkpoint)
+        self._total = sum(round(song.recipe["seconds"] * self._rate) for song in missing)
         self._made, self._finished, self._before = 0, 0, 0.0
 
     def add(self, said: Progress) -> None:
@@ -132,12 +126,13 @@ class _Meter:
 
     def line(self) -> str:
         text = f"songs {self._name}{self._clock}: {self._finished} of {self._songs}"
-        if not self._made:
+        if not self._made or self.pool is None:
             return f"{text}; {self.engine}"
         speed = self._made / (self._clock.seconds - self._before)
         left = max(0, self._total - self._made) / speed
         eta = f"; {span(left)} left" if self._finished < self._songs else ""
-        return f"{text}; {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time{eta}"
+        workers = f"{self.pool.alive} worker{'s' if self.pool.alive != 1 else ''}"
+        return f"{text}; {workers}, {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time{eta}"
 
     def render(self) -> Group:
         return Group(bar(self._made, self._total), Text(self.line(), style="dim"))

@@ -1,10 +1,17 @@
-"""What the scheduler decided, on which report, committed before it is acted on.
+"""What a driver decided, on which report, committed before it is acted on.
 
-Entries are records journal/<seq>.json with consecutive numbers, written by the one driver:
+Entries are records journal/<seq>.json with consecutive numbers, written by the one driver. A sweep's:
 
     start    trial, attempt, step      a worker began (or went on with) a trial
     report   trial, attempt, step, bits, decision
     end      trial, state (done | stopped | failed), reason
+
+and a batch of songs':
+
+    worker   number, engine, pid, host     an actor is ready
+    lost     number, reason, songs         it died or hung; its songs go back to the queue
+    song     song                          a song is committed
+    failed   song, reason                  it is given up
 """
 
 from __future__ import annotations
@@ -19,16 +26,16 @@ Entry = dict[str, Any]
 
 
 class Journal:
-    """The journal of one sweep, open for appending; `entries` holds everything in its order."""
+    """The journal of one sweep or batch, open for appending; `entries` holds everything in its order."""
 
-    def __init__(self, sweep: Storage) -> None:
-        self._folder = sweep.at("journal")
-        self.entries = read_journal(sweep)
+    def __init__(self, folder: Storage) -> None:
+        self._folder = folder.at("journal")
+        self.entries = read_journal(folder)
         self._next = self.entries[-1]["seq"] + 1 if self.entries else 1
 
-    def add(self, kind: str, trial: str, **what: Any) -> Entry:
+    def add(self, kind: str, trial: str | None = None, **what: Any) -> Entry:
         """Commit one entry; returns when it is on storage."""
-        entry = {"seq": self._next, "kind": kind, "trial": trial, **what}
+        entry = {"seq": self._next, "kind": kind, **({} if trial is None else {"trial": trial}), **what}
         commit.write_record(self._folder, f"{self._next:08d}.json", entry)
         self._next += 1
         self.entries.append(entry)

@@ -42,10 +42,10 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
 
 
 def names(model: type[BaseModel], below: str = "") -> Iterator[str]:
-    """Every dotted name that a config of this class may give, sections left out."""
+    """Every dotted name that a config of this class may give, sections left out; a list of sections is one value."""
     for name, field in model.model_fields.items():
         section = section_of(field.annotation)
-        if section is None:
+        if section is None or _holds_list(field.annotation):
             yield below + name
         else:
             yield from names(section, f"{below}{name}.")
@@ -167,3 +167,7 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
     if typing.get_origin(annotation) is dict:
         return None
     return next(filter(None, map(section_of, typing.get_args(annotation))), None)
+
+
+def _holds_list(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is list or any(map(_holds_list, typing.get_args(annotation)))

@@ -4,7 +4,8 @@ datasets/<name>/   config.json, dataset.json (the card), report.txt, tracks/<id>
 sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
                    config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
-songs/<batch>/     config.json, engine.json, prompt/ (a commit, where one was given),
+songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, prompts/<sha256>/ (a commit each),
+                   parts/<id>/<take>-<start>-<stop>/ (a commit each: what is made of a song so far),
                    songs/<id>/ (a commit each: song.flac, song.json)
 albums/<name>/     album.yaml, tracks, pictures, page
 picks/<listener>/  sweeps/<sweep>/<seq>.json, songs/<batch>/<seq>.json: marks
@@ -69,6 +70,10 @@ class Workspace:
     def song(self, batch: str, song: str) -> Storage:
         """Folder of one song of a batch."""
         return self.batch(batch).at("songs", check_name(song))
+
+    def parts(self, batch: str, song: str) -> Storage:
+        """Folder of what is made so far of a song of a batch."""
+        return self.batch(batch).at("parts", check_name(song))
 
     def album(self, name: str) -> Storage:
         """Folder of an album."""

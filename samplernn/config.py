@@ -161,6 +161,8 @@ class GenerateConfig(Frozen):
 
     songs: Annotated[int, Field(ge=1, le=100_000)] = 8
     """How many songs."""
+    first: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Number of the first song."""
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Length of each song in seconds."""
     temperature: float | str = 1.0

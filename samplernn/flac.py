@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,26 @@ def encode_flac(
             setattr(file, key, value)
         file.write(pcm)
     return sink.getvalue()
+
+
+class FlacWriter:
+    """A 16-bit mono FLAC file written piece by piece; leave the with block to have it whole."""
+
+    def __init__(self, path: Path, sample_rate: int, tags: Mapping[str, str]) -> None:
+        """`tags` as for encode_flac."""
+        self._file = soundfile.SoundFile(path, "w", sample_rate, 1, "PCM_16", format="FLAC")
+        for key, value in tags.items():
+            setattr(self._file, key, value)
+
+    def write(self, pcm: npt.NDArray[np.int16]) -> None:
+        """Append samples."""
+        self._file.write(pcm)
+
+    def __enter__(self) -> FlacWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 def decode_flac(data: bytes) -> tuple[npt.NDArray[np.int16], int]:

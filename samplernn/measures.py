@@ -15,8 +15,6 @@ REPETITION_SECONDS = 4
 """Audio in which `repetition` looks for one; it finds periods up to half of it."""
 REPETITION_RATE = 4_000
 """Hz, about: `repetition` looks below half of it."""
-LOUDNESS_SECONDS = 0.4
-"""BS.1770 measures loudness over blocks of this length."""
 BANDS, LOWEST_HZ = 24, 60.0
 _OVERSAMPLING = 8
 """A tone near half the sample rate peaks up to 0.17 dB above what is seen at 8 x; at 4 x it would be 0.69."""
@@ -94,13 +92,9 @@ def repetition(audio: Audio) -> tuple[float, int]:
 
 def loudness(audio: Audio, sample_rate: int) -> float | None:
     """Integrated loudness in LUFS (ITU-R BS.1770-4, gated) of mono audio; None below 0.4 s, or where all is silent."""
-    if audio.size < LOUDNESS_SECONDS * sample_rate:
-        return None
-    import pyloudnorm  # and with it scipy: a second that most processes can do without
+    from samplernn.loudness import LoudnessMeter
 
-    with np.errstate(divide="ignore"):
-        level = float(pyloudnorm.Meter(sample_rate).integrated_loudness(audio.astype(np.float64)))
-    return level if np.isfinite(level) else None
+    return LoudnessMeter(sample_rate).hear(audio).integrated
 
 
 def true_peaks(audio: Audio, sample_rate: int) -> Audio:

@@ -24,13 +24,19 @@ def tone(samples: int, seed: int = 0) -> np.ndarray:
 
 
 def write_dataset(
-    folder: Storage, *, name: str = "toy", tracks: int = 2, samples: int = 16_000, rate: int = 16_000
+    folder: Storage,
+    *,
+    name: str = "toy",
+    tracks: int = 2,
+    samples: int = 16_000,
+    rate: int = 16_000,
+    sounds: list[np.ndarray] | None = None,
 ):
-    """Write a dataset of `tracks` tones with train, valid and test blocks."""
+    """Write a dataset of the given sounds, or of `tracks` tones, with train, valid and test blocks."""
     rows = []
-    for index in range(tracks):
-        track = f"track-{index}"
-        commit.write_commit(folder.at("tracks", track), {PCM: pcm_to_arrow([tone(samples, index)])})
+    for index, sound in enumerate(sounds or [tone(samples, index) for index in range(tracks)]):
+        track, samples = f"track-{index}", len(sound)
+        commit.write_commit(folder.at("tracks", track), {PCM: pcm_to_arrow([sound])})
         a, b = int(samples * 0.8), int(samples * 0.9)
         splits = {"train": [[0, a - 10]], "valid": [[a, b - 10]], "test": [[b, samples]]}
         rows.append({"id": track, "samples": samples, "splits": splits, "measures": {"flatness": 0.1}})

@@ -17,6 +17,7 @@ from orchestrator.workspace import Workspace, check_name
 from samplernn import commit
 from samplernn.audio import decode_flac
 from samplernn.errors import BadAudio, BadInput, Damaged
+from samplernn.measures import measure
 from samplernn.storage import Storage
 
 SONG, ABOUT = "song.flac", "song.json"
@@ -128,6 +129,8 @@ def _track(
     pcm, rate = decode_flac(files[SONG])
     if rate != about["sample_rate"]:
         raise Damaged(f"{folder}/{SONG} has {rate} Hz and its {ABOUT} says {about['sample_rate']}")
+    if not about["measures"]:  # it was made without
+        about["measures"] = measure(pcm.astype(np.float32) / np.float32(32768))
     start = round(wanted.start * rate)
     stop = len(pcm) if wanted.stop is None else round(wanted.stop * rate)
     if start >= stop or stop > len(pcm):

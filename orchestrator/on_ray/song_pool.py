@@ -1,132 +1,220 @@
 """A pool of song actors with the driver's own queue: no song is lost when an actor dies.
 
 ray.util.ActorPool loses the work of a dead actor and never replaces it; here a dead actor's unfinished songs go back to
-the queue, up to a number of retries each, and another actor takes its place.
+the queue, and whoever takes them goes on from what was committed of them. Each actor keeps its model as long as there
+are songs for it. Actors are added while the cluster grows.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from orchestrator.config import GenerateRun
+from orchestrator.journal import Journal
 from orchestrator.on_ray.song_actor import Progress, Ready, SongActor
 from orchestrator.songs import Checkpoint, PlannedSong
 from orchestrator.workspace import Workspace
 from samplernn.errors import SampleRNNError
 
 POLL_S = 0.5
+GROW_EVERY_S = 5.0
+LOADING_S = 600.0
+"""The least patience with a worker that is being placed, or loads its model."""
+WAITING_PER_ACTOR = 1
+"""Songs given to an actor beyond its places, so that a place that falls free is taken at once."""
 _DEAD = (ActorDiedError, ActorUnavailableError, RayActorError)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     """One actor and what it is doing."""
 
+    number: int
     actor: Any
-    slots: int = 1
-    songs: list[PlannedSong] = field(default_factory=list)
-    stream: Any = None
+    checkpoint: str | None = None
+    """Key of the checkpoint whose model it holds, or is loading."""
+    loading: Any = None
+    making: Any = None
+    songs: dict[str, PlannedSong] = field(default_factory=dict)
+    """Songs that it has and are not committed."""
+    slots: int = 0
+    heard: float = field(default_factory=time.monotonic)
+    """When it last gave a sign of life."""
+
+    @property
+    def busy(self) -> Any:
+        """What it will say next: a reference to wait for; None when it is idle."""
+        return self.loading if self.loading is not None else self.making
 
 
 class SongPool:
-    """Makes songs with `size` actors; `progress(samples, finished song or None, process ids)` hears of it."""
+    """Makes songs with as many actors as there is room for."""
 
     def __init__(
         self,
         workspace: Workspace,
         batch: str,
-        checkpoint: Checkpoint,
         run: GenerateRun,
         *,
-        size: int,
+        capacity: Callable[[], int],
         gpus: float,
         agree: Callable[[Ready], None],
         progress: Callable[[Progress], None],
         tick: Callable[[], None],
     ) -> None:
-        actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(SongActor)
-        self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, checkpoint, run)
-        self._size, self._retries = size, run.retries
+        """`capacity()` is how many actors there is room for now; `agree` may refuse an actor's engine by raising.
+
+        `progress` hears of all that is made and `tick` is called at every turn.
+        """
+        actor: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_concurrency=2)(SongActor)
+        self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, run)
+        self._run, self._capacity = run, capacity
         self._agree, self._progress, self._tick = agree, progress, tick
+        self._journal = Journal(workspace.batch(batch))
+        self._numbers, self._workers = count(1), list[_Worker]()
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._queues: dict[str, deque[PlannedSong]] = {}
+        self._tries = Counter[str]()
         self.failed: dict[str, str] = {}
         """Songs that failed for good, and why."""
-        self.pids: dict[Any, int] = {}
-        """Process id of every actor that is ready."""
+        self.pids: dict[int, int] = {}
+        """Process id of every actor that is ready, by its number."""
+
+    @property
+    def alive(self) -> int:
+        """Actors that are ready."""
+        return len(self.pids)
 
     def run(self, songs: list[PlannedSong]) -> None:
-        """Make every song or note why it failed. `agree` may refuse an actor's engine by raising."""
-        queue, tries = deque(songs), Counter[str]()
-        share = max(1, -(-len(songs) // self._size))
-        workers = [self._start() for _ in range(min(self._size, len(songs)))]
+        """Make every song or note why it failed."""
+        for song in songs:
+            self._checkpoints[song.checkpoint.key] = song.checkpoint
+            self._queues.setdefault(song.checkpoint.key, deque()).append(song)
+        looked = -GROW_EVERY_S
         try:
-            while queue or any(worker.songs for worker in workers):
-                for index, worker in enumerate(workers):
-                    if worker.stream is None and not (worker.songs or queue):
-                        continue
-                    try:
-                        self._advance(worker, queue, share)
-                    except (*_DEAD, RayTaskError) as error:
-                        self._give_back(worker, queue, tries, error)
-                        ray.kill(worker.actor)
-                        workers[index] = self._start()
-                self._wait(workers)
+            while self._queued or any(worker.songs for worker in self._workers):
+                if time.monotonic() - looked > GROW_EVERY_S:
+                    looked = time.monotonic()
+                    self._grow()
+                for worker in list(self._workers):
+                    self._turn(worker)
+                self._wait()
                 self._tick()
         finally:
-            for worker in workers:
+            for worker in self._workers:
                 ray.kill(worker.actor)
 
-    def _start(self) -> _Worker:
-        worker = _Worker(self._make_actor())
-        worker.stream = worker.actor.ready.remote()
-        return worker
+    @property
+    def _queued(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
 
-    def _advance(self, worker: _Worker, queue: deque[PlannedSong], share: int) -> None:
-        """Take what a worker has to say without waiting; give it songs when it is free."""
-        if isinstance(worker.stream, ray.ObjectRef):
-            if not ray.wait([worker.stream], timeout=0)[0]:
-                return
-            ready: Ready = ray.get(worker.stream)
+    def _grow(self) -> None:
+        """One actor a place in the cluster, and no more than there are songs left."""
+        left = self._queued + sum(len(worker.songs) for worker in self._workers)
+        while len(self._workers) < min(max(1, self._capacity()), left):
+            self._workers.append(_Worker(next(self._numbers), self._make_actor()))
+
+    def _turn(self, worker: _Worker) -> None:
+        """Take what a worker has to say without waiting; give it songs, or replace it when it died or hangs."""
+        try:
+            self._listen(worker)
+            if worker.busy is None or worker.making is not None:
+                self._feed(worker)
+        except (*_DEAD, RayTaskError) as error:
+            self._replace(worker, error)
+            return
+        patience = self._run.patience if worker.loading is None else max(self._run.patience, LOADING_S)
+        if worker.busy is not None and time.monotonic() - worker.heard > patience:
+            self._replace(worker, TimeoutError(f"no sign of progress for {patience:g} s"))
+
+    def _listen(self, worker: _Worker) -> None:
+        if worker.loading is not None and ray.wait([worker.loading], timeout=0)[0]:
+            ready: Ready = ray.get(worker.loading)
             self._agree(ready)
-            self.pids[worker.actor] = ready.pid
-            worker.slots, worker.stream = ready.slots, None
-        while worker.stream is not None and ray.wait([worker.stream], timeout=0)[0]:
+            if worker.number not in self.pids:
+                self._journal.add(
+                    "worker", number=worker.number, engine=ready.engine, pid=ready.pid, host=ready.host
+                )
+            self.pids[worker.number] = ready.pid
+            worker.slots, worker.loading, worker.heard = ready.slots, None, time.monotonic()
+        while worker.making is not None and ray.wait([worker.making], timeout=0)[0]:
             try:
-                said: Progress = ray.get(next(worker.stream))
+                said: Progress = ray.get(next(worker.making))
             except StopIteration:
-                worker.stream, worker.songs = None, []
+                worker.making = None
                 break
-            worker.songs = [song for song in worker.songs if song.id != said.finished]
+            worker.heard = time.monotonic()
+            if said.finished is not None:
+                del worker.songs[said.finished]
+                self._journal.add("song", song=said.finished)
             self._progress(said)
-        if worker.stream is None and queue:
-            worker.songs = [queue.popleft() for _ in range(min(share, worker.slots, len(queue)))]
-            worker.stream = worker.actor.make.options(num_returns="streaming").remote(worker.songs)
 
-    def _give_back(
-        self, worker: _Worker, queue: deque[PlannedSong], tries: Counter[str], error: Exception
-    ) -> None:
-        self.pids.pop(worker.actor, None)
+    def _feed(self, worker: _Worker) -> None:
+        """Keep a worker's places filled; load another model only when there is no song left for the one it holds."""
+        queue = self._queues.get(worker.checkpoint) if worker.checkpoint else None
+        if not queue and not worker.songs:
+            self._load(worker)
+            return
+        given = [queue.popleft() for _ in range(self._room(worker, queue))] if queue else []
+        worker.songs |= {song.id: song for song in given}
+        if worker.making is None and worker.songs:
+            # What was given when the last call was ending is still in the actor's inbox, or was given just now.
+            worker.making = worker.actor.make.options(num_returns="streaming").remote(given)
+            worker.heard = time.monotonic()
+        elif given:
+            worker.actor.give.remote(given)
+
+    def _room(self, worker: _Worker, queue: deque[PlannedSong]) -> int:
+        """How many songs a worker may take: its places and one more, and no more than its share of what is left."""
+        alike = [other for other in self._workers if other.checkpoint == worker.checkpoint]
+        left = len(queue) + sum(len(other.songs) for other in alike)
+        most = min(worker.slots + WAITING_PER_ACTOR, -(-left // len(alike)))
+        return max(0, min(len(queue), most - len(worker.songs)))
+
+    def _load(self, worker: _Worker) -> None:
+        """Have a worker load the model with the most songs left for each worker that holds it."""
+        waiting = {at: len(queue) for at, queue in self._queues.items() if queue}
+        if not waiting:
+            return
+        holding = Counter(other.checkpoint for other in self._workers if other.checkpoint)
+        chosen = max(waiting, key=lambda at: waiting[at] / (1 + holding[at]))
+        worker.checkpoint, worker.heard = chosen, time.monotonic()
+        worker.loading = worker.actor.load.remote(self._checkpoints[chosen])
+
+    def _replace(self, worker: _Worker, error: Exception) -> None:
+        """A worker is gone: its songs go back to the front of the queue, and another takes its place."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, SampleRNNError):
             raise cause  # bad input or storage: every song would fail the same way
-        for song in worker.songs:
-            tries[song.id] += 1
-            if tries[song.id] > self._retries:
-                self.failed[song.id] = f"failed after {self._retries} retries: {_last_line(error)}"
+        reason = _last_line(error)
+        self._workers.remove(worker)
+        self.pids.pop(worker.number, None)
+        self._journal.add("lost", number=worker.number, reason=reason, songs=list(worker.songs))
+        ray.kill(worker.actor)
+        free = "node has died" in str(error)  # a node that is lost or preempted is nobody's fault
+        for song in worker.songs.values():
+            self._tries[song.id] += not free
+            if self._tries[song.id] > self._run.retries:
+                self.failed[song.id] = f"failed after {self._run.retries} retries: {reason}"
+                self._journal.add("failed", song=song.id, reason=self.failed[song.id])
             else:
-                queue.append(song)
-        if not worker.songs:  # it died while it loaded the model
-            tries[""] += 1
-            if tries[""] > self._retries:
+                self._queues[song.checkpoint.key].appendleft(song)
+        if not worker.songs and not free:  # it died while it loaded the model
+            self._tries[""] += 1
+            if self._tries[""] > self._run.retries:
                 raise error
+        self._grow()
 
-    def _wait(self, workers: list[_Worker]) -> None:
-        busy = [worker.stream for worker in workers if worker.stream is not None]
+    def _wait(self) -> None:
+        busy = [worker.busy for worker in self._workers if worker.busy is not None]
         if busy:
             ray.wait(busy, num_returns=1, timeout=POLL_S)
 

@@ -7,7 +7,7 @@ engine id; it does not depend on the others. Memory does not depend on the songs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -70,12 +70,20 @@ class Engine:
 
         Raises BadInput for a song that this model can't draw, when its turn comes.
         """
-        waiting = enumerate(songs)
+        yield from self.serve(partial(next, iter(songs), None))
+
+    def serve(self, next_song: Callable[[], Song | None]) -> Iterator[Block]:
+        """As generate, for songs that arrive while others are made: `next_song` is asked whenever there is a place.
+
+        None means that there is none right now; when all places are empty as well, that is the end.
+        """
+        count = 0
         places: list[_Place | None] = [None] * self._backend.slots
         while True:
             for slot, place in enumerate(places):
-                if place is None and (drawn := next(waiting, None)) is not None:
-                    places[slot] = self._seat(slot, *drawn)
+                if place is None and (song := next_song()) is not None:
+                    places[slot] = self._seat(slot, count, song)
+                    count += 1
             if not any(places):
                 return
             codes = self._backend.advance(self._request(places))

@@ -11,14 +11,16 @@ import pytest
 import soundfile
 import torch
 
+from orchestrator.asked import songs_asked
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.drift import check_same_config
 from orchestrator.generate import generate
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, read_journal
 from orchestrator.live import console
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
-from orchestrator.songs import Checkpoint, choose_checkpoint, is_made, plan_songs
+from orchestrator.recipe import Recipe
+from orchestrator.songs import Checkpoint, Source, choose_sources, is_made, plan_songs
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import step_name
@@ -67,28 +69,41 @@ def songs_of(workspace, name):
     }
 
 
+def parts_of(workspace, name):
+    parts = workspace.batch(name).at("parts")
+    return [f"{song}/{part}" for song in parts.names() for part in parts.at(song).names()]
+
+
+def pool_of(workspace, name, progress, **run) -> SongPool:
+    return SongPool(
+        workspace, name, GenerateRun(**run), capacity=lambda: 2, gpus=0, agree=lambda ready: None, progress=progress,
+        tick=lambda: None,
+    )  # fmt: skip
+
+
 def pcm(data: bytes):
     return soundfile.read(io.BytesIO(data), dtype="int16")[0]
 
 
 def test_killed_actor_loses_no_song_and_changes_no_sample(workspace, ray_local):
     assert generate(workspace, job("calm"), GenerateRun(actors=2), console()) == {}
-    hunted = job("hunted")
-    checkpoint = choose_checkpoint(workspace, hunted)
-    songs, killed = plan_songs(hunted, checkpoint), []
+    songs, killed = plan_songs(choose_sources(workspace, job("hunted"))), []
 
     def shoot(said):
-        if not killed and said.finished is None:
+        if len(killed) < 2 and parts_of(workspace, "hunted"):
             killed.append(next(iter(pool.pids.values())))
-            os.kill(killed[0], signal.SIGKILL)
+            os.kill(killed[-1], signal.SIGKILL)
 
-    pool = SongPool(
-        workspace, "hunted", checkpoint, GenerateRun(), size=2, gpus=0, agree=lambda ready: None, progress=shoot,
-        tick=lambda: None,
-    )  # fmt: skip
+    pool = pool_of(workspace, "hunted", shoot, commit_seconds=0.25)
     pool.run(songs)
-    assert killed, "no actor was killed"
+    assert len(killed) == 2, "no two actors were killed"
     assert pool.failed == {}
+    entries = read_journal(workspace.batch("hunted"))
+    assert [entry["kind"] for entry in entries].count("lost") == 2
+    assert sorted(entry["song"] for entry in entries if entry["kind"] == "song") == [
+        song.id for song in songs
+    ]
+    assert not parts_of(workspace, "hunted"), "parts outlived their songs"
     calm, got = songs_of(workspace, "calm"), songs_of(workspace, "hunted")
     assert list(calm) == list(got) == [song.id for song in songs]
     assert all((pcm(calm[song]) == pcm(got[song])).all() for song in calm)
@@ -151,6 +166,11 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     workspace.song("riffs", "0001").delete("manifest.json")
     assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
     assert songs_of(workspace, "riffs") == before
+    recipe = workspace.song("riffs", "0001").local / "song.json"
+    asked = songs_asked(str(recipe), [])
+    assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
+    (again,) = songs_of(workspace, asked.name).values()
+    assert (pcm(again) == second).all()
 
 
 def test_prompt_that_can_not_be_leaves_nothing_behind(workspace, tmp_path):
@@ -178,10 +198,11 @@ def test_song_begun_anew_says_so_in_its_recipe_and_names_its_traps(tmp_path, ray
     save_model(trial, 1, model, About(experiment, "toy", "0" * 64, 1_000, 7, 1.0, 5.0))
     checkpoint = Checkpoint("stuck", "0000", 7, trial.at("model", step_name(7, 1)), 5.0, 1.0)
     wanted = GenerateConfig(songs=1, seconds=8, on_trap="restart", max_restarts=2)
-    songs = plan_songs(GenerateJob(name="stuck", sweep="stuck", generate=wanted), checkpoint)
+    section = GenerateJob(name="stuck", sweep="stuck", generate=wanted)
+    songs = plan_songs([Source(1, section, checkpoint, None)])
     threads = torch.get_num_threads()
-    actor = SongActor(workspace, "stuck", checkpoint, GenerateRun())
-    assert actor.ready().slots >= 1
+    actor = SongActor(workspace, "stuck", GenerateRun(commit_seconds=3))
+    assert actor.load(checkpoint).slots >= 1
     torch.set_num_threads(threads)
     assert [said.finished for said in actor.make(songs) if said.finished] == ["0000"]
     body = json.loads(commit.read_file(workspace.song("stuck", "0000"), "song.json"))
@@ -189,3 +210,77 @@ def test_song_begun_anew_says_so_in_its_recipe_and_names_its_traps(tmp_path, ray
     assert body["samples"] == 8_000
     assert {trap["kind"] for trap in body["traps"]} == {"dc"}
     assert [trap["kind"] for trap in body["restarted_for"]] == ["dc", "dc"]
+
+
+@pytest.mark.system
+def test_sections_and_temperatures_make_songs_of_several_checkpoints(workspace, ray_local):
+    steps, few = [4, 12], {"songs": 2, "seconds": 0.5}
+    wanted = GenerateJob(
+        name="sections", sweep="toy",
+        sections=[
+            {"sweep": "toy", "step": step, "temperatures": [0.8, "0:1.0, 1s:0.5"], "generate": few} for step in steps
+        ],
+    )  # fmt: skip
+    assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
+    made = songs_of(workspace, "sections")
+    assert list(made) == [f"s{s:02d}-t{t:02d}-{i:04d}" for s in (1, 2) for t in (1, 2) for i in (0, 1)]
+    assert len({pcm(data).tobytes() for data in made.values()}) == len(made)
+    recipes = [
+        json.loads(commit.read_file(workspace.song("sections", song), "song.json"))["recipe"] for song in made
+    ]
+    assert [(recipe["step"], recipe["temperature"]) for recipe in recipes[::2]] == [
+        (4, 0.8), (4, "0:1.0, 1s:0.5"), (12, 0.8), (12, "0:1.0, 1s:0.5"),
+    ]  # fmt: skip
+    loads = [e for e in read_journal(workspace.batch("sections")) if e["kind"] == "worker"]
+    assert len(loads) == 1
+
+
+@pytest.mark.system
+def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
+    assert generate(workspace, job("awake", songs=3), GenerateRun(actors=1), console()) == {}
+    stopped = []
+
+    def halt(said):
+        if not stopped and parts_of(workspace, "asleep"):
+            stopped.append(next(iter(pool.pids.values())))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    pool = pool_of(workspace, "asleep", halt, commit_seconds=0.25, patience=3)
+    pool.run(plan_songs(choose_sources(workspace, job("asleep", songs=3))))
+    assert stopped
+    assert pool.failed == {}
+    calm, got = songs_of(workspace, "awake"), songs_of(workspace, "asleep")
+    assert all((pcm(calm[song]) == pcm(got[song])).all() for song in calm)
+
+
+def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
+    songs = plan_songs(choose_sources(workspace, job("torn", songs=1)))
+    run = GenerateRun(commit_seconds=0.25, backend="torch")
+    whole = SongActor(workspace, "whole", run)
+    whole.load(songs[0].checkpoint)
+    list(whole.make(songs))
+    actor = SongActor(workspace, "torn", run)
+    actor.load(songs[0].checkpoint)
+    parts = workspace.batch("torn").at("parts", "0000")
+    making = actor.make(songs)
+    actor._commit = lambda one, block: making.close()
+    with pytest.raises(ValueError, match="already executing"):
+        list(making)  # everything is made, and killed when the whole would be written
+    names = parts.names()
+    assert len(names) >= 4
+    torn = parts.at(names[2]).local / "audio.flac"
+    torn.write_bytes(torn.read_bytes()[:-10])
+    again = SongActor(workspace, "torn", run)
+    again.load(songs[0].checkpoint)
+    made = sum(said.samples for said in again.make(songs))
+    assert 0 < made < round(SECONDS * 16_000)
+    assert songs_of(workspace, "torn") == songs_of(workspace, "whole")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{}", "not a song's"), ('{"recipe": {"sweep": "toy"}}', "lacks engine")]
+)
+def test_recipe_that_is_none_is_refused(tmp_path, text, said):
+    (tmp_path / "song.json").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        songs_asked(str(tmp_path / "song.json"), [])

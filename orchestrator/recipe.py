@@ -1,0 +1,94 @@
+"""A song's own song.json as the order to make it again: the same samples, wherever its checkpoint and engine are."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.songs import PROMPT_AUDIO, PROMPTS, Source
+from samplernn import commit
+from samplernn.errors import BadInput
+
+_SLOTS = re.compile(r"-slots(\d+)")
+_DRAWN = (
+    "seconds", "temperature", "top_k", "top_p", "h0", "prompt", "on_trap", "max_restarts", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a song.json says of its song."""
+
+    body: dict[str, Any]
+    path: Path
+
+    @classmethod
+    def read(cls, path: str) -> Recipe:
+        """Raises BadInput when the file is not a song's."""
+        try:
+            body = json.loads(Path(path).expanduser().read_text("utf-8"))
+            recipe = cls(dict(body["recipe"]), Path(path).expanduser().resolve())
+            missing = {
+                "sweep",
+                "trial",
+                "step",
+                "index",
+                "engine",
+                "model_sha256",
+                *_DRAWN,
+            } - recipe.body.keys()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{path} is not a song's song.json ({error}); give one from songs/<batch>/songs/"
+            ) from error
+        if missing:
+            raise BadInput(f"{path} lacks {', '.join(sorted(missing))}: it was written by another version")
+        return recipe
+
+    @property
+    def engine(self) -> str:
+        """Engine id."""
+        return str(self.body["engine"])
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of a batch of this one song, as a YAML of songs has them."""
+        recipe = self.body
+        drawn = {key: recipe[key] for key in _DRAWN}
+        if recipe["prompt"] is not None:
+            drawn["prompt"] = self._prompt(recipe["prompt"])
+        slots = _SLOTS.search(self.engine)
+        precision = next((name for name in ("int8", "bf16") if f"-{name}" in self.engine), "fp32")
+        return {
+            **{key: recipe[key] for key in ("sweep", "trial", "step")},
+            "generate": {**drawn, "songs": 1, "first": recipe["index"]},
+            "run": {
+                "actors": 1,
+                "backend": self._backend,
+                "precision": precision,
+                "slots": int(slots[1]) if slots else None,
+            },
+        }
+
+    @property
+    def _backend(self) -> str:
+        if self.engine.startswith("native"):
+            return "native"
+        return "cuda" if "-cuda" in self.engine else "torch"
+
+    def check(self, source: Source) -> None:
+        """Raises BadInput when the checkpoint is not the one that the song was made from."""
+        have = commit.read_manifest(source.checkpoint.folder)["files"]["model.safetensors"]["sha256"]
+        if have != self.body["model_sha256"]:
+            raise BadInput(
+                f"{source.checkpoint.folder} holds other weights than the song was made from; find the checkpoint with "
+                f"SHA-256 {self.body['model_sha256']}"
+            )
+
+    def _prompt(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """The prompt as the song's batch keeps it, where that is still around the file."""
+        kept = self.path.parents[2] / PROMPTS / prompt["sha256"][:16] / PROMPT_AUDIO
+        wanted = {key: value for key, value in prompt.items() if key != "sha256"}
+        return {**wanted, "path": str(kept), "offset": 0.0} if kept.is_file() else wanted
