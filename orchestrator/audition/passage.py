@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,24 @@ from samplernn.audio import encode_flac
 from samplernn.chunks import Dataset
 from samplernn.copying import PATCH_SECONDS
 
-_opening = threading.Lock()
 
+class TrainingPassages:
+    """The training music of a sweep: verified when a passage is first asked for, memory-mapped from then on."""
 
-def passage_flac(workspace: Workspace, dataset: str, nearest: dict[str, Any]) -> bytes:
-    """FLAC of the passage that a song's measure `nearest` names (samplernn.copying.Passage).
+    def __init__(self, workspace: Workspace, dataset: str) -> None:
+        self._folder = workspace.dataset(dataset)
+        self._copies = Path(tempfile.gettempdir()) / f"samplernn-datasets-{os.getuid()}"
+        self._opening = threading.Lock()
+        self._music: Dataset | None = None
 
-    Raises BadInput when the dataset is not in the workspace any more, Damaged when it does not verify.
-    """
-    with _opening:
-        music = _open(workspace, dataset)
-    start = round(nearest["track_at"] * music.sample_rate)
-    pcm = np.zeros(round(PATCH_SECONDS * music.sample_rate), dtype=np.int16)
-    music.tracks[nearest["track"]].read(start, start + len(pcm), pcm)
-    return encode_flac(pcm, music.sample_rate, {})
+    def flac(self, nearest: dict[str, Any]) -> bytes:
+        """FLAC of the passage that a song's measure `nearest` names (samplernn.copying.Passage).
 
-
-@cache
-def _open(workspace: Workspace, dataset: str) -> Dataset:
-    """Verified once while the room is open."""
-    copies = Path(tempfile.gettempdir()) / f"samplernn-datasets-{os.getuid()}"
-    return Dataset.open(workspace.dataset(dataset), copies)
+        Raises BadInput when the dataset is not in the workspace any more, Damaged when it does not verify.
+        """
+        with self._opening:
+            music = self._music = self._music or Dataset.open(self._folder, self._copies)
+        start = round(nearest["track_at"] * music.sample_rate)
+        pcm = np.zeros(round(PATCH_SECONDS * music.sample_rate), dtype=np.int16)
+        music.tracks[nearest["track"]].read(start, start + len(pcm), pcm)
+        return encode_flac(pcm, music.sample_rate, {})
