@@ -19,7 +19,9 @@ help: ## list the targets
 setup: .venv/.set-up ## the virtual environment with everything in it; does nothing the second time
 	@:
 
-.venv/.set-up: requirements.lock constraints.txt pyproject.toml .ci/setup
+KERNEL := setup.py $(wildcard samplernn/native/*.h samplernn/native/*.cpp)
+
+.venv/.set-up: requirements.lock constraints.txt pyproject.toml $(KERNEL) .ci/setup
 	@bash .ci/setup
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import getpass
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from orchestrator.config import (
     AlbumConfig,
     AuditionConfig,
+    ExportConfig,
     GenerateFile,
     IngestConfig,
     PickConfig,
@@ -24,16 +26,26 @@ from orchestrator.merge import build, load_yaml, parse_overrides
 from orchestrator.recipe import Recipe
 from orchestrator.shorthand import spell_out
 from orchestrator.workspace import check_name
+from samplernn.config import Experiment
 from samplernn.errors import BadInput
 
 Model = TypeVar("Model", bound=BaseModel)
 YAML = (".yaml", ".yml")
+PRESETS = Path(__file__).parent.parent / "configs" / "model"
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
-    """`ingest FOLDER name=value ...`; the dataset is named for the folder."""
-    source = Path(folder).expanduser().resolve()
-    return _built(IngestConfig, {"name": as_name(source.name), "source": str(source)}, words)
+    """`ingest FOLDER name=value ...`; the dataset is named for the folder, or what stands before a pattern's stars."""
+    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
+
+    source = folder if "://" in folder else str(Path(folder).expanduser().resolve())
+    plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
+    return _built(IngestConfig, {"name": as_name(plain[-1] if plain else ""), "source": source}, words)
+
+
+def export_asked(words: list[str]) -> ExportConfig:
+    """`ingest --export NAME name=value ...`."""
+    return _built(ExportConfig, {}, words)
 
 
 def sweep_asked(file: str, words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
@@ -49,6 +61,11 @@ def train_asked(words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
         data = {"name": as_name(Path(file).stem), **load_yaml(file)}
     data |= {"space": {}, "search": "grid", "num_samples": None, "schedule": {"type": "none"}}
     return _sweep(data, words, debug)
+
+
+def experiment_asked(words: list[str]) -> Experiment:
+    """`doctor name=value ...`: the model and training to look at."""
+    return _built(Experiment, *_with_preset({}, words, ("model",)))
 
 
 def songs_asked(name: str, words: list[str]) -> GenerateFile:
@@ -99,9 +116,33 @@ def as_name(text: str) -> str:
 
 
 def _sweep(data: dict[str, Any], words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
-    asked = _built(SweepFile, data, words)
+    asked = _built(SweepFile, *_with_preset(data, words, ("base", "model")))
     check_name(asked.name)
     return (made_tiny(asked.sweep) if debug else asked.sweep), asked.run
+
+
+def _with_preset(
+    data: dict[str, Any], words: list[str], where: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """Put configs/model/NAME.yaml below what was given, for `preset=NAME` or `base: {preset: NAME}`."""
+    data = copy.deepcopy(data)
+    section = data
+    for key in where[:-1]:
+        inner: Any = section.get(key) or {}
+        if not isinstance(inner, dict):
+            return data, words  # validation says what is wrong
+        section[key] = inner
+        section = inner
+    name: Any = section.pop("preset", None)
+    for word in [word for word in words if word.startswith("preset=")]:
+        name = word.removeprefix("preset=")
+    if name is None:
+        return data, words
+    there = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    if name not in there:
+        raise BadInput(f"there is no preset {name!r}; there are {', '.join(there)}")
+    section[where[-1]] = load_yaml(str(there[name])) | (section.get(where[-1]) or {})
+    return data, [word for word in words if not word.startswith("preset=")]
 
 
 def _built(model: type[Model], data: dict[str, Any], words: list[str]) -> Model:

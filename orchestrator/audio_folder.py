@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.ranges import RANGES, Span, read_ranges
 from samplernn.audio import SUFFIXES
 from samplernn.errors import BadInput
+from samplernn.storage import Storage
 
-# fmt: off
-NOT_READ = frozenset([
-    ".m4a", ".mp4", ".m4b", ".aac", ".alac", ".wma", ".asf", ".ape", ".wv", ".mpc", ".tta", ".tak", ".dsf", ".dff",
-    ".mka", ".mkv", ".webm", ".mov", ".avi", ".ra", ".rm", ".amr", ".ac3", ".dts", ".spx", ".mid", ".midi", ".mod",
-])
-# fmt: on
-"""Names of audio and video that libsndfile does not read."""
+NOT_READ = frozenset([".mid", ".midi", ".mod", ".ra", ".rm", ".dts", ".tak", ".dff", ".avi", ".aax", ".m4p"])
+"""Names of music that is not read."""
+MAGIC = re.compile(r"[*?\[]")
 
 Row = dict[str, str]
 
@@ -26,7 +27,7 @@ class AudioFile:
     """One file that looks like audio."""
 
     path: bytes
-    """Absolute, as the file system spells it: a name need not be UTF-8."""
+    """As the file system spells it: a name need not be UTF-8. Absolute, or below Found.origin."""
     name: str
     """Relative to the folder, printable."""
     size: int
@@ -37,30 +38,74 @@ class AudioFile:
 class Found:
     """What is in a folder."""
 
-    root: Path
+    root: Path | None
+    """The folder on this machine's file system."""
+    origin: Storage | None = None
+    """The folder on an object store; then the files must be fetched."""
     audio: list[AudioFile] = field(default_factory=list)
     """Sorted by path."""
     skipped: list[Row] = field(default_factory=list)
     """Rows {path, reason}, sorted by path."""
+    ranges: dict[str, list[Span]] = field(default_factory=dict)
+    """What ranges.csv in the folder says: for each file the parts to take, in seconds."""
 
 
 def scan(source: str) -> Found:
     """Look through a folder and the folders in it; hidden files are passed over in silence.
 
-    A link to a file inside the folder is followed, a link to a folder or out of the folder is not. Raises BadInput when
-    there is no such folder, or nothing in it that could be audio.
+    `source` is a folder, a pattern (music/**/*.flac) or a URI that pyarrow.fs opens (s3://, gs://). A link to a file
+    inside the folder is followed, a link to a folder or out of the folder is not. Raises BadInput when there is no
+    such folder, or nothing in it that could be audio, or its ranges.csv is wrong.
     """
-    root = Path(source).expanduser()
-    if not root.exists():
-        raise BadInput(f"there is no folder {source}; give the folder that holds your audio files")
-    if not root.is_dir():
-        raise BadInput(f"{source} is not a folder; give the folder that holds it")
-    found = Found(root.resolve())
-    _walk(os.fsencode(found.root), found)
+    found = _look(source)
     found.audio.sort(key=lambda file: file.path)
     found.skipped.sort(key=lambda row: row["path"])
     if not found.audio:
         raise BadInput(f"{source} holds no audio files{first_reasons(found.skipped)}; {_wanted()}")
+    unknown = sorted(found.ranges.keys() - {file.name for file in found.audio})
+    if unknown:
+        raise BadInput(
+            f"{RANGES} names {unknown[0]!r}, which is no audio file here; correct or remove that line"
+        )
+    return found
+
+
+def _look(source: str) -> Found:
+    if "://" in source:
+        storage = Storage.open(source)
+        if storage.local is None:
+            return _look_remote(storage)
+        source = str(storage.local)
+    root, matching = Path(source).expanduser(), None
+    if not root.exists() and MAGIC.search(source):
+        matching = {os.fsencode(os.path.realpath(path)) for path in glob.glob(str(root), recursive=True)}  # noqa: PTH207
+        plain = itertools.takewhile(lambda part: not MAGIC.search(part), root.parts)
+        root = Path(*plain)
+    if not root.exists():
+        raise BadInput(f"there is no folder {source}; give the folder that holds your audio files")
+    if not root.is_dir():
+        raise BadInput(f"{source} is not a folder; give the folder that holds it")
+    root = root.resolve()
+    table = root / RANGES
+    found = Found(root, ranges=read_ranges(table.read_bytes()) if table.is_file() else {})
+    _walk(os.fsencode(root), found)
+    if matching is not None:
+        found.audio[:] = [file for file in found.audio if os.path.realpath(file.path) in matching]
+        found.skipped.clear()  # a pattern says itself what it wants
+    return found
+
+
+def _look_remote(storage: Storage) -> Found:
+    found = Found(None, storage, ranges=read_ranges(storage.read(RANGES)) if storage.exists(RANGES) else {})
+    for path, size in storage.walk():
+        shown = printable(os.fsencode(path))
+        if any(part.startswith(".") for part in path.split("/")) or shown == RANGES:
+            continue
+        reason = _not_audio(os.fsencode(path))
+        if reason:
+            found.skipped.append({"path": shown, "reason": reason})
+        else:
+            found.audio.append(AudioFile(os.fsencode(path), shown, size))
     return found
 
 
@@ -91,7 +136,7 @@ def _walk(root: bytes, found: Found) -> None:
             _note_linked_folder(os.path.join(folder, name), root, found)  # noqa: PTH118
         folders[:] = sorted(name for name in folders if not name.startswith(b"."))
         for name in sorted(names):
-            if not name.startswith(b"."):
+            if not name.startswith(b".") and name != os.fsencode(RANGES):
                 _sort_file(os.path.join(folder, name), root, found)  # noqa: PTH118
 
 
@@ -110,7 +155,7 @@ def _not_audio(path: bytes) -> str | None:
     if suffix in SUFFIXES:
         return None
     if suffix in NOT_READ:
-        return f"{suffix} is not read by libsndfile; convert it to FLAC"
+        return f"{suffix} is not read here; convert it to FLAC"
     return f"not audio ({suffix})" if suffix else "not audio (no suffix)"
 
 

@@ -20,7 +20,7 @@ from orchestrator.verb_help import Verbs, taking
 from orchestrator.workspace import Workspace
 
 if TYPE_CHECKING:
-    from orchestrator.config import SweepConfig, SweepRun
+    from orchestrator.config import ExportConfig, SweepConfig, SweepRun
 
 
 app = typer.Typer(
@@ -65,24 +65,38 @@ Debug = Annotated[
     cls=taking("orchestrator.config:IngestConfig"), short_help="Turn a folder of music into a dataset."
 )
 def ingest(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER | NAME")],
     settings: Settings = None,
     workspace: Where = None,
+    report: Annotated[bool, typer.Option("--report", help="Show the report of dataset NAME again.")] = False,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export",
+            help="Write the chunks of dataset NAME as .npy files, as the original does "
+            "(chunk_seconds=8 num_chunks=3200 dtype=float16).",
+        ),
+    ] = False,
 ) -> None:
     """Turn a FOLDER of music into a dataset: mono, one sample rate, split into train, valid and test.
 
-    Reads WAV, FLAC, Ogg, MP3, AIFF at any rate, with any number of channels. What can't be read is left out and named
-    with its reason.
+    Reads WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, WMA and more, at any rate, with any number of channels; a pattern
+    ('music/*.flac') and s3:// or gs:// do as well. What can't be read is left out and named with its reason. A
+    ranges.csv in the folder (file,start,stop) says which part of a file to take.
 
     Example: orchestrator ingest ~/Music/band name=band sample_rate=16000
     """
-    from orchestrator.asked import ingest_asked
+    from orchestrator.asked import export_asked, ingest_asked
 
-    config, root = ingest_asked(folder, settings or []), _open(workspace)
+    if report or export:
+        config = export_asked(settings or []) if export else None
+        _dataset_again(_open(workspace), folder, report, config)
+        return
+    asked, root = ingest_asked(folder, settings or []), _open(workspace)
     from orchestrator.ingest import run_ingest
 
-    run_ingest(root, config, out)
-    out.print(f"\nnext: orchestrator sweep configs/sweeps/laptop.yaml dataset={config.name}")
+    run_ingest(root, asked, out)
+    out.print(f"\nnext: orchestrator sweep configs/sweeps/laptop.yaml dataset={asked.name}")
 
 
 @app.command(
@@ -275,12 +289,21 @@ def album(
     out.print(result.to_text(), markup=False, soft_wrap=True)
 
 
-@app.command(cls=taking(), short_help="Say what this machine can do, and what is wrong.")
-def doctor(workspace: Where = None) -> None:
-    """Say what this machine can do, and what is wrong with it."""
-    from orchestrator.doctor import examine, render
+@app.command(
+    cls=taking("samplernn.config:Experiment"), short_help="Say what this machine can do, and what is wrong."
+)
+def doctor(settings: Settings = None, workspace: Where = None) -> None:
+    """Say what this machine can do, and what is wrong with it; with settings, whether such a model fits into memory.
 
+    Example: orchestrator doctor dim=2048 n_rnn=5 batch_size=128
+    """
+    from orchestrator.asked import experiment_asked
+    from orchestrator.doctor import examine, fits, render
+
+    experiment = experiment_asked(settings) if settings else None
     findings = examine(_open(workspace))
+    if experiment is not None:
+        findings += fits(experiment)
     out.print(render(findings))
     raise typer.Exit(SOME_FAILED if any(finding.state == "bad" for finding in findings) else DONE)
 
@@ -296,6 +319,21 @@ def _open(where: str | None, quiet: bool = False) -> Workspace:
     if not quiet:
         out.print(f"workspace {workspace.storage}", style="dim", soft_wrap=True)
     return workspace
+
+
+def _dataset_again(workspace: Workspace, name: str, report: bool, config: ExportConfig | None) -> None:
+    from orchestrator.datasets import require_dataset
+
+    require_dataset(workspace, name)
+    if report:
+        from orchestrator.ingest import show_report
+
+        show_report(workspace, name, out)
+    if config is not None:
+        from orchestrator.export import export
+
+        for split, (path, chunks) in export(workspace.dataset(name), config).items():
+            out.print(f"{split}: {chunks:,} chunks in {path}", markup=False, soft_wrap=True)
 
 
 def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None:

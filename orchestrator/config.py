@@ -10,25 +10,66 @@ from pydantic import Field, model_validator
 from samplernn.config import Experiment, Frozen, GenerateConfig
 
 
+class Clean(Frozen):
+    """What is done to each track before it is kept; nothing by default."""
+
+    trim_silence: bool = False
+    """Leave out the silence at a track's two ends."""
+    skip_silence: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """Leave out silence that lasts at least so many seconds; null keeps it."""
+    silence_dbfs: Annotated[float, Field(ge=-120, lt=0)] = -60.0
+    """Level in dB of full scale below which a frame of 1,024 samples is silent."""
+    skip_clipped: bool = False
+    """Leave out passages in which any channel is clipped."""
+    remove_dc: bool = False
+    """Subtract each track's mean."""
+    level: Literal["peak", "lufs"] | None = None
+    """Bring every track to the same peak, or to the same loudness (BS.1770, with pyloudnorm); null keeps levels."""
+    level_to: Annotated[float, Field(ge=-70, le=0)] | None = None
+    """That peak in dB of full scale, or loudness in LUFS; null is -1 and -16. For its loudness no track's peak is
+    raised above -1 dB."""
+
+
 class IngestConfig(Frozen):
     """`ingest FOLDER`: a folder of audio into a dataset."""
 
     name: str
     """Name of the dataset."""
     source: str
-    """Folder of audio files; nested folders are searched."""
+    """Folder of audio files, nested folders are searched; or a pattern (music/*.flac), or s3://..., gs://..."""
     sample_rate: Annotated[int, Field(ge=4000, le=192_000)] = 16_000
     """Sample rate of the dataset in Hz; 16,000 and 32,000 are the reference's."""
+    mono: Literal["mean", "left", "right", "mid", "side"] = "mean"
+    """How channels become one: the mean of all; the first or second; half the sum or difference of these two."""
+    clean: Clean = Clean()
+    """Cleaning, each step optional and told in the report."""
+    split_by: Literal["time", "track"] = "time"
+    """Hold out a block of each track, or whole tracks."""
     valid: Annotated[float, Field(gt=0, lt=0.5)] = 0.06
-    """Share of each track held out for validation."""
+    """Share held out for validation."""
     test: Annotated[float, Field(gt=0, lt=0.5)] = 0.06
-    """Share of each track held out for the test."""
+    """Share held out for the test."""
     guard_seconds: Annotated[float, Field(ge=0, le=60)] = 0.25
-    """Audio dropped between two splits, in seconds, so that no filter or reverb tail crosses."""
+    """Audio dropped between two splits of a track, in seconds, so that no filter or reverb tail crosses."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 123
-    """Places the held-out block in each track."""
+    """Places the held-out block in each track, or chooses the tracks."""
+    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the audio files that may be unusable; above it the ingest is refused."""
     license: str = "unknown"
     """Licence of the audio, kept in the dataset's card."""
+
+
+class ExportConfig(Frozen):
+    """`ingest --export NAME`: a dataset's chunks as .npy files, as the original's datasets are."""
+
+    chunk_seconds: Annotated[float, Field(gt=0, le=3600)] = 8.0
+    """Length of a chunk in seconds; shorter ones are left out."""
+    num_chunks: Annotated[int, Field(ge=1)] = 3200
+    """Chunks in all, given to the splits by their length, evenly spaced in each."""
+    dtype: Literal["float16", "float32", "int16"] = "float16"
+    """float16 is the original's; a float file holds samples in [-1, 1]."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 123
+    """Shuffles the chunks of each file."""
 
 
 class Schedule(Frozen):

@@ -22,7 +22,7 @@ def require_dataset(workspace: Workspace, name: str) -> None:
             if folder.local is None:
                 commit.read_manifest(at)
             else:
-                commit.read_file(at, PCM)
+                commit.verify_file(at, PCM)
     except (Damaged, FileNotFoundError) as error:
         if not folder.exists(CARD):
             whole = [other for other in workspace.names("datasets") if workspace.dataset(other).exists(CARD)]

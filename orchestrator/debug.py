@@ -9,9 +9,13 @@ from orchestrator.config import SweepConfig
 _TINY: dict[str, Any] = {
     "max_steps": 8,
     "batch_size": 4,
+    "accumulate": 1,
+    "diverge_after": None,
     "checkpoint_every": 4,
     "log_every": 2,
     "num_chunks": 32,
+    "hop": None,
+    "overlap": None,
     "chunk_seconds": 0.5,
     "eval_seconds": 2.0,
     "clips": 1,

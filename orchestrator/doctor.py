@@ -24,6 +24,7 @@ from rich.table import Table
 from orchestrator.machine import cpu_model, memory_bytes, nvidia_smi, usable_cores
 from orchestrator.tracking.login import base_url, logged_in, wandb_installed
 from orchestrator.workspace import Workspace
+from samplernn.config import Experiment
 from samplernn.errors import StorageError
 
 GIB = 2**30
@@ -130,6 +131,24 @@ def gpus() -> Iterator[Finding]:
         remedy = f"update the driver to one for CUDA {torch.version.cuda}; check CUDA_VISIBLE_DEVICES"
         value = f"{seen[0][0]} (driver {seen[0][1]}) is here, but PyTorch can't use it"
         yield Finding("GPU", value, "bad", remedy)
+
+
+def fits(experiment: Experiment) -> Iterator[Finding]:
+    """Whether training this fits into this machine's memory, and into each GPU's; see samplernn/memory.py."""
+    import torch
+
+    from samplernn.memory import advice, available, needed
+
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    for device in devices or [torch.device("cpu")]:
+        need, room = needed(experiment, device.type), available(device)
+        name = "model" if device.type == "cpu" else f"model on GPU {device.index}"
+        value = f"training takes about {need}"
+        if not room or need.total <= room:
+            yield Finding(name, value)
+        else:
+            remedy = advice(experiment, room, device.type)
+            yield Finding(name, f"{value}; {room / GIB:.1f} GiB are there", "bad", remedy)
 
 
 def generation() -> Finding:

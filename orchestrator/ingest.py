@@ -13,7 +13,11 @@ from orchestrator.ingest_report import Report
 from orchestrator.lease import hold
 from orchestrator.live import Clock, View, bar, span
 from orchestrator.on_ray.ingest import ingest
+from orchestrator.pages.dataset_page import write_dataset_page
 from orchestrator.workspace import CONFIG, Workspace
+from samplernn import commit
+from samplernn.chunks import CARD
+from samplernn.storage import Storage
 
 
 def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> Report:
@@ -31,8 +35,19 @@ def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> 
 
     with view.showing(), connect():
         report = ingest(config, folder, heard)
-    console.print(report.to_text(), markup=False, soft_wrap=True)
+    _show(report, folder, console)
     return report
+
+
+def show_report(workspace: Workspace, name: str, console: Console) -> None:
+    """Print the report of a dataset that is there, and bring its page up to date."""
+    folder = workspace.dataset(name)
+    _show(Report(commit.read_record(folder, CARD), str(folder)), folder, console)
+
+
+def _show(report: Report, folder: Storage, console: Console) -> None:
+    console.print(report.to_text(), markup=False, soft_wrap=True)
+    console.print(f"Page: {write_dataset_page(folder, report)}", markup=False, soft_wrap=True)
 
 
 class _Meter:

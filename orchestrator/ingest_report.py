@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from samplernn.chunks import SPLITS
@@ -22,11 +22,18 @@ class Report:
     """Where the dataset is."""
     kept: int = 0
     """Tracks that an earlier run had finished."""
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """Files that each node of the cluster worked on."""
 
     @property
     def minutes_in(self) -> float:
         """Minutes of audio decoded from the source files."""
         return float(sum(track["source_seconds"] for track in self.card["tracks"])) / 60
+
+    @property
+    def seconds_kept(self) -> float:
+        """Seconds of audio in the dataset."""
+        return float(sum(track["seconds"] for track in self.card["tracks"]))
 
     @property
     def minutes_out(self) -> dict[str, float]:
@@ -37,15 +44,19 @@ class Report:
             for split in SPLITS
         }
 
+    @property
+    def _by_track(self) -> bool:
+        return bool(self.card["config"]["split_by"] == "track")
+
     def to_text(self, most: int | None = 40) -> str:
         """The report in at most `most` tracks and as many files left out; None shows all."""
         return "\n".join(
-            (*self._summary(), "", *self._tracks(most), *self._worth_a_look(), *self._left_out(most), "")
+            (*self._summary(), "", *self._tracks(most), *self._worth_a_look(most), *self._left_out(most), "")
         )
 
     def _summary(self) -> Iterator[str]:
         tracks = self.card["tracks"]
-        total = sum(track["seconds"] for track in tracks) / 60
+        total = self.seconds_kept / 60
         kept = f" ({self.kept} kept from an earlier run)" if self.kept else ""
         yield (
             f"Dataset {self.card['name']}: {count(len(tracks), 'track')}{kept}, {total:.1f} min of "
@@ -53,9 +64,26 @@ class Report:
         )
         splits = self.minutes_out
         held = ", ".join(f"{split} {minutes:.2f} min" for split, minutes in splits.items())
-        yield f"Splits: {held}, guards between them {total - sum(splits.values()):.2f} min"
+        yield f"Splits: {held}, in none {total - sum(splits.values()):.2f} min"
+        yield from self._proof()
         yield f"Licence: {self.card['license']}"
+        if len(self.nodes) > 1:
+            yield f"Worked on {len(self.nodes)} nodes: {', '.join(f'{n} files' for n in self.nodes.values())}"
         yield f"Folder: {self.folder}"
+
+    def _proof(self) -> Iterator[str]:
+        """What the card proves of its splits."""
+        proof = self.card["proof"]
+        gap, rate = proof["samples_between_splits"], self.card["sample_rate"]
+        apart = (
+            "whole tracks"
+            if gap is None
+            else f"at least {gap / rate:.3f} s lie between two splits of a track"
+        )
+        yield (
+            f"Proof: {proof['samples_in_two_splits']:,} samples are in two splits; {apart}; the two most alike tracks "
+            f"measure {proof['most_alike_tracks']:.2f} (copies measure 0.98 and more and are left out)"
+        )
 
     def _tracks(self, most: int | None) -> Iterator[str]:
         head = f"{'track':<{_NAME}} {'min':>6} {'source':>16} {'level':>6} {'peak':>6} {'DC':>8}"
@@ -71,12 +99,18 @@ class Report:
         yield from _rest(len(self.card["tracks"]), most)
         yield "(level and peak in dBFS; DC as a share of full scale; white noise has a flatness of 0.56)"
 
-    def _worth_a_look(self) -> Iterator[str]:
-        notes = [note for track in self.card["tracks"] for note in _notes(track)]
+    @property
+    def notes(self) -> list[str]:
+        """What a listener would want to know before training, a line each."""
+        return [note for track in self.card["tracks"] for note in _notes(track, self._by_track)]
+
+    def _worth_a_look(self, most: int | None) -> Iterator[str]:
+        notes = self.notes
         if notes:
             yield ""
             yield "Worth a look:"
-            yield from (f"  {note}" for note in notes)
+            yield from (f"  {note}" for note in notes[:most])
+            yield from _rest(len(notes), most)
 
     def _left_out(self, most: int | None) -> Iterator[str]:
         skipped = self.card["skipped"]
@@ -94,7 +128,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _notes(track: dict[str, Any]) -> Iterator[str]:
+def _notes(track: dict[str, Any], by_track: bool) -> Iterator[str]:
     """What a listener would want to know before training on a track."""
     measured = track["measures"]
     if measured["clipped"] > _CLIPPED:
@@ -103,8 +137,28 @@ def _notes(track: dict[str, Any]) -> Iterator[str]:
         yield f"{track['source']}: {measured['silence']:.0%} of it is silence"
     if abs(measured["dc"]) > _DC:
         yield f"{track['source']}: its mean is {measured['dc']:+.3f} of full scale, not 0"
-    if not track["splits"]["valid"]:
+    yield from _cleaned(track)
+    if not by_track and not track["splits"]["valid"]:
         yield f"{track['source']}: too short to hold anything out; all of it is for training"
+
+
+def _cleaned(track: dict[str, Any]) -> Iterator[str]:
+    """What was done to a track."""
+    done = track["cleaned"]
+    parts = [
+        f"{words} {done[name]:{form}}{unit}"
+        for name, words, form, unit in (
+            ("dc", "DC removed", "+.4f", ""),
+            ("gain_db", "gain", "+.1f", " dB"),
+            ("silence_seconds", "silence left out", ".1f", " s"),
+            ("clipped_seconds", "clipped passages left out", ".1f", " s"),
+        )
+        if done.get(name)
+    ]
+    if track["ranges"]:
+        parts.append(f"{track['seconds']:.1f} s of {track['source_seconds']:.1f} s chosen by ranges.csv")
+    if parts:
+        yield f"{track['source']}: {', '.join(parts)}"
 
 
 def _rest(total: int, most: int | None) -> Iterator[str]:

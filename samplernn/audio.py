@@ -1,17 +1,19 @@
-"""Audio files in: anything that libsndfile reads becomes 16-bit mono at one sample rate.
+"""Audio files in: any recording becomes mono at one sample rate.
 
-A file is decoded in blocks: mean of the channels, resampling (soxr, its best quality), rounding to 16 bits. There is no
-normalisation, so that quiet songs stay quiet beside loud ones.
+A file is decoded in blocks, by libsndfile or (formats it does not know) by PyAV: channels to one, resampling (soxr, its
+best quality). There is no normalisation, so that quiet songs stay quiet beside loud ones.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,25 +21,34 @@ import soundfile
 import soxr
 
 from samplernn.audio_header import WHOLE, check_header, mp3_frames
+from samplernn.audio_kind import PYAV, kind_of
+from samplernn.clipping import Clipping
 from samplernn.errors import BadAudio
 from samplernn.flac import decode_flac, encode_flac
+from samplernn.mono import MEAN, mixed
 
-__all__ = ["FORMATS", "MAX_SECONDS", "SUFFIXES", "Source", "decode", "decode_flac", "encode_flac", "versions"]
+__all__ = [
+    "FORMATS", "MAX_SECONDS", "SUFFIXES", "Pcm", "Signal", "Source", "Stream", "decode", "decode_flac", "decode_signal",
+    "encode_flac", "to_pcm", "versions",
+]  # fmt: skip
 
 # fmt: off
 SUFFIXES = frozenset([
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64",
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64",
+    ".rf64", ".m4a", ".mp4", ".m4b", ".mov", ".aac", ".wma", ".asf", ".mka", ".mkv", ".webm", ".ape", ".wv", ".tta",
+    ".mpc", ".ac3", ".amr", ".dsf", ".spx",
 ])
 # fmt: on
-"""File names that are taken for audio."""
-FORMATS = frozenset(["WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF"])
+"""File names that are taken for audio; what is in the file decides how it is decoded."""
+FORMATS = frozenset(["WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "MPEG", "AIFF", "AU", "CAF"])
 """Formats, by libsndfile's names, that are decoded whatever the file is called."""
-MAX_SECONDS = 4 * 3600
+MAX_SECONDS = 48 * 3600
 _MIN_RATE, _MAX_RATE, _MAX_CHANNELS = 4_000, 192_000, 64
 _BLOCK = 2**18
 _UNKNOWN_FRAMES = 2**62
 
 Pcm = npt.NDArray[np.int16]
+Signal = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Source:
     """What a decoded file was."""
 
     format: str
-    """Container and coding by libsndfile's names: FLAC PCM_16, OGG VORBIS ..."""
+    """Container and coding by libsndfile's or FFmpeg's names: FLAC PCM_16, OGG VORBIS, MP4 aac ..."""
     rate: int
     """Sample rate in Hz before resampling."""
     channels: int
@@ -53,107 +64,180 @@ class Source:
     """Samples per channel before resampling."""
     samples: int
     """Samples handed on."""
+    clipped: int = 0
+    """Frames with a channel at full scale."""
+    clipped_at: list[list[int]] = field(default_factory=list)
+    """Passages [start, stop) in frames in which the recording is clipped."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An open audio file."""
+
+    format: str
+    rate: int
+    channels: int
+    promised: int | None
+    """Frames that the file says it has; None when it does not say."""
+    blocks: Iterator[npt.NDArray[np.float32]]
+    """[frames, channels] in [-1, 1]."""
+    whole: float = WHOLE
+    """Share of the promised frames that must be there."""
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decodes and resamples."""
-    return {
+    """Versions of what decodes, resamples and levels; what is not installed is left out."""
+    found = {
         "numpy": np.__version__,
         "soundfile": soundfile.__version__,
         "libsndfile": soundfile.__libsndfile_version__,
         "soxr": soxr.__version__,
     }
+    for extra in ("av", "pyloudnorm"):
+        try:
+            found[extra] = importlib.metadata.version(extra)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def decode(path: str | bytes | Path, sample_rate: int, sink: Callable[[Pcm], None]) -> Source:
-    """Decode a file and hand `sink` its PCM, int16 [samples] a block, mono at sample_rate Hz.
+    """Decode a file and hand `sink` its PCM, int16 [samples] a block, mono (mean of the channels) at sample_rate Hz.
 
     Raises BadAudio, before or after some blocks were handed on, when the file is not whole and sound; OSError when it
     can't be read.
+    """
+    return decode_signal(path, sample_rate, lambda signal: sink(to_pcm(signal)))
+
+
+def decode_signal(
+    path: str | bytes | Path,
+    sample_rate: int,
+    sink: Callable[[Signal], None],
+    mono: str = MEAN,
+    opened: Callable[[], None] = lambda: None,
+) -> Source:
+    """As decode, before rounding: float32 [samples] a block, full scale 1. `mono` is one of mono.WAYS.
+
+    `opened` is called when everything that has to be opened is, before the first byte is given to a decoder.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:  # noqa: PTH123
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise BadAudio("not a regular file")
         check_header(file, status.st_size)
+        kind = kind_of(file)
+        reading = _with_pyav(kind) if kind in PYAV else _with_libsndfile
+        opened()
         file.seek(0)
-        try:
-            with soundfile.SoundFile(file.fileno(), closefd=False) as audio:
-                _check_format(audio)
-                source = _decode_blocks(audio, sample_rate, sink)
-        except soundfile.LibsndfileError as error:
-            raise BadAudio(_not_opened(file, error.error_string)) from error
-        if source.format.startswith("MP3"):
+        with reading(file) as stream:
+            _check_stream(stream)
+            source = _decode_blocks(stream, sample_rate, sink, mono)
+        if kind == "MP3":
             _check_mp3(file, status.st_size, source)
     return source
 
 
-def _decode_blocks(audio: soundfile.SoundFile, sample_rate: int, sink: Callable[[Pcm], None]) -> Source:
-    same_rate = audio.samplerate == sample_rate
-    resampler = soxr.ResampleStream(audio.samplerate, sample_rate, 1, dtype="float32", quality="VHQ")
-    block = max(1, _BLOCK // audio.channels)
-    frames = samples = 0
+@contextmanager
+def _with_libsndfile(file: Any) -> Iterator[Stream]:
+    try:
+        with soundfile.SoundFile(file.fileno(), closefd=False) as audio:
+            if audio.format not in FORMATS or audio.subtype == "IMA_ADPCM":
+                raise BadAudio(
+                    f"{audio.format} {audio.subtype} is not a format that is read here; convert it to FLAC"
+                )
+            promised = audio.frames if audio.frames < _UNKNOWN_FRAMES else None
+            name = f"{audio.format} {audio.subtype}"
+            yield Stream(name, audio.samplerate, audio.channels, promised, _sndfile_blocks(audio))
+    except soundfile.LibsndfileError as error:
+        said = error.error_string.rstrip(".")
+        raise BadAudio(f"damaged: libsndfile says {said!r}; copy it again from its source") from error
+
+
+def _with_pyav(kind: str) -> Callable[[BinaryIO], Any]:
+    try:
+        from samplernn.audio_pyav import opener
+    except ImportError as error:
+        raise BadAudio(
+            f"{kind} is read with PyAV, which is not installed: pip install 'samplernn-orchestrator[formats]', "
+            "or convert it to FLAC"
+        ) from error
+    return opener(kind)
+
+
+def _sndfile_blocks(audio: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
+    size, at = max(1, _BLOCK // audio.channels), 0
     while True:
-        signal = _read_block(audio, block, frames)
-        frames += len(signal)
-        last = len(signal) == 0
-        if not same_rate:
-            signal = resampler.resample_chunk(signal, last=last)
-        if len(signal):
-            samples += len(signal)
-            sink(_to_pcm(signal))
-        if last:
-            break
-        if frames > MAX_SECONDS * audio.samplerate:
+        try:
+            block = audio.read(size, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise BadAudio(
+                f"truncated or damaged: libsndfile stops after {at / audio.samplerate:.1f} s of "
+                f"{_seconds(audio.frames, audio.samplerate)} ({error.error_string.rstrip('.')}); "
+                "copy it again from its source"
+            ) from error
+        if not len(block):
+            return
+        at += len(block)
+        yield block
+
+
+def _decode_blocks(stream: Stream, sample_rate: int, sink: Callable[[Signal], None], mono: str) -> Source:
+    resampler = soxr.ResampleStream(stream.rate, sample_rate, 1, dtype="float32", quality="VHQ")
+    clipping = Clipping(stream.rate)
+    frames = samples = 0
+    for block in stream.blocks:
+        signal = mixed(block, mono)
+        if not np.isfinite(signal).all():
+            where = (frames + int(np.argmin(np.isfinite(signal)))) / stream.rate
+            raise BadAudio(f"NaN or infinite samples at {where:.3f} s; export it again from its source")
+        clipping.look(block, frames)
+        frames += len(block)
+        if frames > MAX_SECONDS * stream.rate:
             raise BadAudio(f"longer than {MAX_SECONDS // 3600} hours; cut it into several files")
-    promised = audio.frames if audio.frames < _UNKNOWN_FRAMES else frames
+        if stream.rate != sample_rate:
+            signal = resampler.resample_chunk(signal)
+        samples += len(signal)
+        if len(signal):
+            sink(signal)
+    if stream.rate != sample_rate and frames:
+        signal = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        samples += len(signal)
+        if len(signal):
+            sink(signal)
+    _check_length(stream, frames, samples, sample_rate)
+    passages = clipping.passages(frames)
+    return Source(stream.format, stream.rate, stream.channels, frames, samples, clipping.frames, passages)
+
+
+def to_pcm(signal: Signal) -> Pcm:
+    """Float samples [samples], full scale 1, as int16; what is above full scale is clipped."""
+    pcm: Pcm = np.clip(np.rint(signal * np.float32(32768)), -32768, 32767).astype(np.int16)
+    return pcm
+
+
+def _check_length(stream: Stream, frames: int, samples: int, sample_rate: int) -> None:
+    promised = frames if stream.promised is None else stream.promised
     if promised == 0:
         raise BadAudio("header only: there are no samples in it")
-    if frames < promised * WHOLE:
+    if frames < promised * stream.whole:
         raise BadAudio(
             f"truncated: {frames:,} of {promised:,} frames are there; copy it again from its source"
         )
     if samples == 0:
         raise BadAudio(f"{frames:,} frames are not one sample at {sample_rate:,} Hz; leave it out")
-    return Source(f"{audio.format} {audio.subtype}", audio.samplerate, audio.channels, frames, samples)
 
 
-def _read_block(audio: soundfile.SoundFile, frames: int, at: int) -> npt.NDArray[np.float32]:
-    """The next frames as the mean of the channels, float32 [<= frames]; empty at the end."""
-    try:
-        block = audio.read(frames, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+def _check_stream(stream: Stream) -> None:
+    if not _MIN_RATE <= stream.rate <= _MAX_RATE:
         raise BadAudio(
-            f"truncated or damaged: libsndfile stops after {at / audio.samplerate:.1f} s of "
-            f"{_seconds(audio.frames, audio.samplerate)} ({error.error_string.rstrip('.')}); "
-            "copy it again from its source"
-        ) from error
-    mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        where = (at + int(np.argmin(np.isfinite(mono)))) / audio.samplerate
-        raise BadAudio(f"NaN or infinite samples at {where:.3f} s; export it again from its source")
-    return np.ascontiguousarray(mono)
-
-
-def _to_pcm(signal: npt.NDArray[np.float32]) -> Pcm:
-    pcm: Pcm = np.clip(np.rint(signal * np.float32(32768)), -32768, 32767).astype(np.int16)
-    return pcm
-
-
-def _check_format(audio: soundfile.SoundFile) -> None:
-    if audio.format not in FORMATS or audio.subtype == "IMA_ADPCM":
-        raise BadAudio(
-            f"{audio.format} {audio.subtype} is not a format that is read here; convert it to FLAC"
-        )
-    if not _MIN_RATE <= audio.samplerate <= _MAX_RATE:
-        raise BadAudio(
-            f"sample rate {audio.samplerate:,} Hz is outside {_MIN_RATE:,} to {_MAX_RATE:,} Hz; "
+            f"sample rate {stream.rate:,} Hz is outside {_MIN_RATE:,} to {_MAX_RATE:,} Hz; "
             "resample it or correct its header"
         )
-    if audio.channels > _MAX_CHANNELS:
-        raise BadAudio(f"{audio.channels:,} channels are more than {_MAX_CHANNELS}; mix it down")
-    if _UNKNOWN_FRAMES > audio.frames > MAX_SECONDS * audio.samplerate:
-        length = _seconds(audio.frames, audio.samplerate)
+    if stream.channels > _MAX_CHANNELS:
+        raise BadAudio(f"{stream.channels:,} channels are more than {_MAX_CHANNELS}; mix it down")
+    if (stream.promised or 0) > MAX_SECONDS * stream.rate:
+        length = _seconds(stream.promised or 0, stream.rate)
         raise BadAudio(f"claims {length}, longer than {MAX_SECONDS // 3600} hours; cut it into several files")
 
 
@@ -165,13 +249,6 @@ def _check_mp3(file: BinaryIO, size: int, source: Source) -> None:
             f"libsndfile reads {_seconds(source.frames, source.rate)} of this MP3's {_seconds(held, source.rate)} "
             "(variable bit rate without a Xing header); convert it to FLAC"
         )
-
-
-def _not_opened(file: BinaryIO, said: str) -> str:
-    if "not recognised" not in said:
-        return f"damaged: libsndfile says {said.rstrip('.')!r}; copy it again from its source"
-    file.seek(0)
-    return f"not audio that libsndfile knows: it begins with {file.read(16)!r}; convert it to FLAC or leave it out"
 
 
 def _seconds(frames: int, rate: int) -> str:

@@ -16,12 +16,14 @@ from samplernn.errors import BadAudio
 
 IMA_ADPCM = 0x11
 EXTENSIBLE = 0xFFFE
+_WAVE_CODINGS = (1, 2, 3, 6, 7, 0x55)  # PCM, MS ADPCM, float, A-law, mu-law, MP3
 WHOLE = 0.999
 """Share of the promised samples that must be there; a missing pad byte or MP3 frame is no loss."""
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 _MAX_CHUNKS = 10_000
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _OGG_TAIL = 2**17
+_WINDOW = 2**20
 _MP3_KBITS = {
     # (MPEG version 1?, layer): kbit/s by index 1..14
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -48,7 +50,7 @@ def check_header(file: BinaryIO, size: int) -> None:
     """Raise BadAudio for a file of `size` bytes that must not be decoded, or that is clearly cut off."""
     if size == 0:
         raise BadAudio("0 bytes: there is nothing in it; copy it again from its source")
-    head = _read(file, 0, 24)
+    head = read_at(file, 0, 24)
     if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:12] == b"WAVE":
         _check_wave(file, size, ">" if head[:4] == b"RIFX" else "<")
     elif head[:16] == _W64_RIFF:
@@ -68,15 +70,6 @@ def check_header(file: BinaryIO, size: int) -> None:
                 _check_promise(chunk.size, size - chunk.at)
     elif head[:4] == b"OggS":
         _check_ogg(file, size)
-    elif head[:3] == b"ID3" and _read(file, _after_id3(head), 4) in (
-        b"RIFF",
-        b"RF64",
-        b"RIFX",
-        b"riff",
-        b"FORM",
-    ):
-        # libsndfile skips the tag and looks again; nobody writes such a file but to get past a look like this one.
-        raise BadAudio("an ID3 tag stands before its header; write the file anew with an audio editor")
 
 
 def mp3_frames(file: BinaryIO, size: int) -> int:
@@ -85,18 +78,19 @@ def mp3_frames(file: BinaryIO, size: int) -> int:
     libsndfile estimates the length of a variable-bit-rate MP3 without a Xing header from its first frame, and then
     stops reading there.
     """
-    at = _after_id3(_read(file, 0, 10))
-    data = _read(file, at, size - at)
-    at = frames = 0
-    while at + 4 <= len(data):
-        length, samples = _mpeg_frame(data[at : at + 4])
+    at, frames, start, data = after_id3(read_at(file, 0, 10)), 0, 0, b""
+    while at + 4 <= size:
+        if not start <= at <= start + len(data) - 200:
+            start, data = at, read_at(file, at, _WINDOW)  # an hour of MP3 is not held in memory
+        here = at - start
+        length, samples = mpeg_frame(data[here : here + 4].ljust(4, b"\0"))
         if not length:
             # Garbage between frames: resynchronise, but never walk megabytes of it byte by byte in Python.
-            at = data.find(b"\xff", at + 1)
-            if at < 0:
-                break
+            found = data.find(b"\xff", here + 1)
+            at = start + (found if found >= 0 else len(data))
             continue
-        first = not frames and any(mark in data[at : at + 200] for mark in (b"Xing", b"Info", b"VBRI"))
+        head = data[here : here + 200]
+        first = not frames and any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
         frames += 0 if first else samples
         at += length
     return frames
@@ -106,9 +100,9 @@ def _check_wave(file: BinaryIO, size: int, order: str) -> None:
     wide_size = 0
     for chunk in _chunks(file, 12, size, order):
         if chunk.id == b"ds64":
-            wide_size = int.from_bytes(_read(file, chunk.at + 8, 8), "little")
+            wide_size = int.from_bytes(read_at(file, chunk.at + 8, 8), "little")
         elif chunk.id == b"fmt ":
-            _refuse_ima(_read(file, chunk.at, 26), order)
+            _check_coding(read_at(file, chunk.at, 26), order)
         elif chunk.id == b"data":
             promised = wide_size if chunk.size == 0xFFFFFFFF and wide_size else chunk.size
             _check_promise(promised, size - chunk.at)
@@ -129,12 +123,12 @@ def _check_list(file: BinaryIO, chunk: Chunk, size: int, order: str) -> None:
 def _check_wave64(file: BinaryIO, size: int) -> None:
     at = 40
     for _ in range(_MAX_CHUNKS):
-        head = _read(file, at, 24)
+        head = read_at(file, at, 24)
         if len(head) < 24:
             return
         length = int.from_bytes(head[16:], "little")
         if head[:4] == b"fmt ":
-            _refuse_ima(_read(file, at + 24, 26), "<")
+            _check_coding(read_at(file, at + 24, 26), "<")
         elif head[:4] == b"data":
             _check_promise(length - 24, size - at - 24)
         if length < 24:
@@ -142,12 +136,18 @@ def _check_wave64(file: BinaryIO, size: int) -> None:
         at += (length + 7) & ~7
 
 
-def _refuse_ima(fmt: bytes, order: str) -> None:
+def _check_coding(fmt: bytes, order: str) -> None:
+    """Whether the fmt chunk of a WAV or W64 names a coding that libsndfile may be given."""
     tags = [struct.unpack(order + "H", fmt[at : at + 2])[0] for at in (0, 24) if len(fmt) >= at + 2]
-    if tags and IMA_ADPCM in (tags[0], tags[-1] if tags[0] == EXTENSIBLE else 0):
+    if not tags:
+        return
+    tag = tags[-1] if tags[0] == EXTENSIBLE else tags[0]
+    if tag == IMA_ADPCM:
         raise BadAudio(
             "IMA ADPCM is refused: libsndfile is not safe with it (CVE-2026-37555); convert it to FLAC"
         )
+    if tag not in _WAVE_CODINGS:
+        raise BadAudio(f"a WAV with coding 0x{tag:04x} is not read here; convert it to FLAC")
 
 
 def _check_promise(promised: int, present: int) -> None:
@@ -160,7 +160,7 @@ def _check_promise(promised: int, present: int) -> None:
 
 def _check_ogg(file: BinaryIO, size: int) -> None:
     start = max(0, size - _OGG_TAIL)
-    tail = _read(file, start, size - start)
+    tail = read_at(file, start, size - start)
     at = tail.rfind(b"OggS\0")
     segments = tail[at + 27 : at + 27 + tail[at + 26]] if 0 <= at < len(tail) - 27 else b""
     whole = segments and at + 27 + len(segments) + sum(segments) <= len(tail)
@@ -174,7 +174,7 @@ def _chunks(file: BinaryIO, at: int, end: int, order: str, wide: bool = False) -
     """Chunks in [at, end): four letters, a size of 32 (or 64) bits, a body padded to an even length (not if wide)."""
     head_size = 12 if wide else 8
     for _ in range(_MAX_CHUNKS):
-        head = _read(file, at, head_size) if at + head_size <= end else b""
+        head = read_at(file, at, head_size) if at + head_size <= end else b""
         if len(head) < head_size:
             return
         size = struct.unpack(order + ("q" if wide else "I"), head[4:])[0]
@@ -183,14 +183,14 @@ def _chunks(file: BinaryIO, at: int, end: int, order: str, wide: bool = False) -
         at += head_size + size + (0 if wide else size & 1)
 
 
-def _after_id3(head: bytes) -> int:
+def after_id3(head: bytes) -> int:
     """Where the audio begins in a file with this head: behind its ID3v2 tag, if any."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
 
 
-def _mpeg_frame(head: bytes) -> tuple[int, int]:
+def mpeg_frame(head: bytes) -> tuple[int, int]:
     """(bytes, samples) of the MPEG audio frame with this header, or (0, 0) where there is none."""
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
     bits, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
@@ -204,6 +204,6 @@ def _mpeg_frame(head: bytes) -> tuple[int, int]:
     return samples * 125 * kbits // hertz + padding, samples
 
 
-def _read(file: BinaryIO, at: int, size: int) -> bytes:
+def read_at(file: BinaryIO, at: int, size: int) -> bytes:
     file.seek(at)
     return file.read(max(0, size))

@@ -10,6 +10,7 @@ safetensors and JSON only; nothing is unpickled. What does not verify is not loa
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,10 @@ class Training:
     model: SampleRNN
     optimiser: torch.optim.Optimizer
     hidden: list[Tensor]
+    noise: torch.Generator
+    """Seeded afresh at every step, so that no checkpoint needs its state."""
+    bits: Callable[..., tuple[Tensor, list[Tensor]]]
+    """The model's own `bits`, compiled or not."""
     step: int = 0
     seconds: float = 0.0
     best_bits: float | None = None

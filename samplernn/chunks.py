@@ -7,10 +7,15 @@ the regions [start, stop) in samples of each split.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import io
+import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +23,7 @@ import pyarrow as pa
 
 from samplernn import commit
 from samplernn.errors import BadInput, Damaged
+from samplernn.features import Features, measure_features
 from samplernn.storage import Storage
 
 CARD = "dataset.json"
@@ -27,21 +33,39 @@ SPLITS = ("train", "valid", "test")
 _SCHEMA = pa.schema([("pcm", pa.int16())])
 
 Pcm = npt.NDArray[np.int16]
+Regions = Sequence[tuple[int, int, int]]
+
+
+def write_pcm(sink: Any, blocks: Iterable[Pcm]) -> None:
+    """Write a pcm.arrow to a writable file: the blocks joined and cut into batches of BATCH samples.
+
+    Where the blocks were cut leaves no trace, and no more than a batch is held in memory.
+    """
+    with pa.ipc.new_file(sink, _SCHEMA) as writer:
+        held: list[Pcm] = []
+        waiting = 0
+        for block in blocks:
+            held.append(block)
+            waiting += len(block)
+            if waiting >= BATCH:
+                joined = np.concatenate(held)
+                whole = waiting // BATCH * BATCH
+                for at in range(0, whole, BATCH):
+                    writer.write_batch(_batch(joined[at : at + BATCH]))
+                held, waiting = [joined[whole:]], waiting - whole
+        if waiting:
+            writer.write_batch(_batch(np.concatenate(held)))
 
 
 def pcm_to_arrow(blocks: Iterable[Pcm]) -> bytes:
-    """The bytes of a pcm.arrow: the blocks joined and cut into batches of BATCH samples."""
+    """The bytes of a pcm.arrow, as write_pcm writes it."""
     sink = io.BytesIO()
-    with pa.ipc.new_file(sink, _SCHEMA) as writer:
-        held: list[Pcm] = []
-        for block in (*blocks, None):
-            if block is not None:
-                held.append(block)
-            while (waiting := sum(len(one) for one in held)) >= BATCH or (block is None and waiting):
-                joined = np.concatenate(held)
-                writer.write_batch(pa.record_batch([pa.array(joined[:BATCH])], schema=_SCHEMA))
-                held = [joined[BATCH:]]
+    write_pcm(sink, blocks)
     return sink.getvalue()
+
+
+def _batch(pcm: Pcm) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(pcm)], schema=_SCHEMA)
 
 
 class Track:
@@ -53,6 +77,25 @@ class Track:
             reader.get_batch(i).column(0).to_numpy(zero_copy_only=True)
             for i in range(reader.num_record_batches)
         ]
+        self._samples = sum(map(len, self._batches))
+        self._features: dict[str, Features] = {}
+
+    def __len__(self) -> int:
+        return self._samples
+
+    def __getitem__(self, part: slice) -> Pcm:
+        """A copy of the samples in a slice without step, as of an array."""
+        start, stop, _ = part.indices(self._samples)
+        out = np.empty(max(0, stop - start), np.int16)
+        self.read(start, start + len(out), out)
+        return out
+
+    def features(self, names: Sequence[str]) -> Features:
+        """Local conditioning of the whole track (see features.py), measured when first asked for: [rows, names]."""
+        for name in names:
+            if name not in self._features:
+                self._features[name] = measure_features(self[:], [name])
+        return np.concatenate([self._features[name] for name in names], axis=1)
 
     def read(self, start: int, stop: int, out: Pcm) -> None:
         """Copy samples [start, stop) to the front of out."""
@@ -92,29 +135,21 @@ class Dataset:
                 f"there is no dataset at {folder}; make it with: orchestrator ingest FOLDER"
             ) from error
         digest = commit.sha256(commit.to_json(card))
-        regions: dict[str, list[tuple[int, int, int]]] = {split: [] for split in SPLITS}
-        tracks = []
-        for index, track in enumerate(card["tracks"]):
-            tracks.append(Track(_local_pcm(folder.at("tracks", track["id"]), cache / digest)))
-            for split in SPLITS:
-                regions[split] += [(index, start, stop) for start, stop in track["splits"][split]]
-        return cls(card["name"], card["sample_rate"], digest, tuple(tracks), regions)
+        tracks = tuple(Track(local_pcm(folder.at("tracks", track["id"]), cache)) for track in card["tracks"])
+        return cls(card["name"], card["sample_rate"], digest, tracks, regions_of(card))
 
-    def chunks(self, split: str, length: int, count: int | None) -> npt.NDArray[np.int64]:
+    def chunks(
+        self, split: str, length: int, count: int | None = None, hop: int | None = None
+    ) -> npt.NDArray[np.int64]:
         """Chunks of a split as rows (track, start, stop), int64 [chunks, 3], none longer than `length` samples.
 
-        count=None lays them end to end. Otherwise `count` chunks start evenly spaced over the split and overlap as
-        needed; a region shorter than `length` is one chunk of its own size. Chunks never cross a region.
+        With `count`, so many chunks start evenly spaced over the split and overlap as needed. Otherwise one starts
+        every `hop` samples of each region, by default end to end, and the last of a region ends with it. A region
+        shorter than `length` is one chunk of its own size. Chunks never cross a region.
         """
         regions = self.regions[split]
-        if count is None:
-            rows = [
-                (t, at, min(at + length, stop))
-                for t, start, stop in regions
-                for at in range(start, stop, length)
-            ]
-        else:
-            rows = _evenly_spaced(regions, length, count)
+        every = hop or length
+        rows = _every(regions, length, every) if count is None else _evenly_spaced(regions, length, count)
         if not rows:
             raise BadInput(f"the {split} split of dataset {self.name} is empty; ingest more or longer audio")
         return np.array(rows, dtype=np.int64)
@@ -124,9 +159,28 @@ class Dataset:
         return sum(stop - start for _, start, stop in self.regions[split]) / self.sample_rate
 
 
-def _evenly_spaced(
-    regions: Sequence[tuple[int, int, int]], length: int, count: int
-) -> list[tuple[int, int, int]]:
+def regions_of(card: dict[str, Any]) -> dict[str, list[tuple[int, int, int]]]:
+    """For each split its regions (track, start, stop) as a dataset's card has them."""
+    return {
+        split: [
+            (index, start, stop)
+            for index, track in enumerate(card["tracks"])
+            for start, stop in track["splits"][split]
+        ]
+        for split in SPLITS
+    }
+
+
+def _every(regions: Regions, length: int, hop: int) -> list[tuple[int, int, int]]:
+    return [
+        (track, at, min(at + length, stop))
+        for track, start, stop in regions
+        # The last chunk is the first that reaches the end of the region.
+        for at in range(start, min(stop, max(start + 1, stop - length + hop)), hop)
+    ]
+
+
+def _evenly_spaced(regions: Regions, length: int, count: int) -> list[tuple[int, int, int]]:
     short = [(track, start, stop) for track, start, stop in regions if stop - start <= length]
     long = [(track, start, stop) for track, start, stop in regions if stop - start > length]
     if not long:
@@ -143,16 +197,45 @@ def _evenly_spaced(
     return rows
 
 
-def _local_pcm(folder: Storage, cache: Path) -> Path:
-    """Path of a verified pcm.arrow on this machine."""
+def local_pcm(folder: Storage, cache: Path) -> Path:
+    """Path on this machine of a track's pcm.arrow, verified by its hash.
+
+    One on an object store is fetched to `cache` once, whoever on this machine asks for it first, under the name of its
+    SHA-256; the others wait for it, verify it and read the same file. Raises Damaged.
+    """
     try:
-        data = commit.read_file(folder, PCM)
+        if folder.local is not None:
+            commit.verify_file(folder, PCM)
+            return folder.local / PCM
+        entry = commit.read_manifest(folder)["files"][PCM]
     except FileNotFoundError as error:
         raise Damaged(
             f"{folder} is in the dataset's card and has no manifest; ingest the folder again"
         ) from error
-    if folder.local is not None:
-        return folder.local / PCM
-    copy = Storage.open(cache).at(folder.root.rsplit("/", 1)[-1])
-    copy.write(PCM, data)
-    return Path(copy.root) / PCM
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / f"{entry['sha256']}.arrow"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_whole(path, entry):
+            # Not written in place: a trial that has the old file mapped must not see it change.
+            fetched = path.with_suffix(f".{os.getpid()}")
+            with fetched.open("wb") as out:
+                for block in folder.blocks(PCM):
+                    out.write(block)
+            if not _is_whole(fetched, entry):
+                fetched.unlink()
+                raise Damaged(f"{folder}/{PCM} does not match its SHA-256 in the manifest")
+            fetched.replace(path)
+    return path
+
+
+def cache_folder() -> Path:
+    """Where this node keeps copies of datasets from object stores."""
+    return Path(tempfile.gettempdir()) / f"samplernn-datasets-{os.getuid()}"
+
+
+def _is_whole(path: Path, entry: dict[str, Any]) -> bool:
+    if not path.exists() or path.stat().st_size != entry["bytes"]:
+        return False
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == str(entry["sha256"])

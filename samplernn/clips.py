@@ -8,6 +8,7 @@ from samplernn import commit
 from samplernn.attempts import list_commits, step_name
 from samplernn.audio import encode_flac
 from samplernn.checkpoint import About
+from samplernn.features import Features
 from samplernn.folding import fold
 from samplernn.generate.backends import choose_backend
 from samplernn.generate.engine import Engine, generate_whole
@@ -17,15 +18,18 @@ from samplernn.model import SampleRNN
 from samplernn.storage import Storage
 
 
-def make_clips(trial: Storage, attempt: int, model: SampleRNN, about: About) -> None:
+def make_clips(
+    trial: Storage, attempt: int, model: SampleRNN, about: About, features: Features | None = None
+) -> None:
     """Generate and commit the clips of one checkpoint; the same checkpoint gives the same clips.
 
     Every second one starts from a random state of the RNNs, as the reference meant half of its clips to.
+    A model with conditioning is given `features` [frames, features], of held-out audio.
     """
     train = about.experiment.train
     samples = max(1, round(train.clip_seconds * about.sample_rate))
     songs = [
-        Song(seed=train.seed, index=i, samples=samples, h0="random" if i % 2 else "model")
+        Song(seed=train.seed, index=i, samples=samples, h0="random" if i % 2 else "model", features=features)
         for i in range(train.clips)
     ]
     folded = fold(model)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from samplernn.errors import Damaged
-from samplernn.storage import Storage
+from samplernn.storage import Sink, Storage
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -31,10 +32,37 @@ def to_json(body: Any) -> bytes:
 
 def write_commit(folder: Storage, files: Mapping[str, bytes], **about: Any) -> None:
     """Write files into folder and its manifest last; `about` is kept in the manifest (attempt, step, ...)."""
-    for name, data in files.items():
-        folder.write(name, data)
-    listing = {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in files.items()}
-    write_record(folder, MANIFEST, {"schema": SCHEMA, "files": listing, "about": about})
+    with writing(folder, **about) as commit:
+        for name, data in files.items():
+            commit.put(name, data)
+
+
+@contextmanager
+def writing(folder: Storage, **about: Any) -> Iterator[Writing]:
+    """A commit whose files are written one after the other; its manifest is written when the block ends well."""
+    commit = Writing(folder)
+    yield commit
+    write_record(folder, MANIFEST, {"schema": SCHEMA, "files": commit.listing, "about": about})
+
+
+class Writing:
+    """A commit being written."""
+
+    def __init__(self, folder: Storage) -> None:
+        self.folder = folder
+        self.listing: dict[str, Json] = {}
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file whole."""
+        self.folder.write(name, data)
+        self.listing[name] = {"bytes": len(data), "sha256": sha256(data)}
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Sink]:
+        """Write a file of any length in pieces."""
+        with self.folder.writing(name) as sink:
+            yield sink
+        self.listing[name] = {"bytes": sink.bytes, "sha256": sink.sha256}
 
 
 def is_committed(folder: Storage) -> bool:
@@ -72,6 +100,24 @@ def read_file(folder: Storage, name: str) -> bytes:
     if len(data) != entry["bytes"] or sha256(data) != entry["sha256"]:
         raise Damaged(f"{folder}/{name} does not match its SHA-256 in the manifest")
     return data
+
+
+def verify_file(folder: Storage, name: str) -> Json:
+    """Read one file of a commit block by block, keeping nothing, and return its line of the manifest.
+
+    Raises FileNotFoundError or Damaged.
+    """
+    entry: Json = read_manifest(folder)["files"][name]
+    digest, size = hashlib.sha256(), 0
+    try:
+        for block in folder.blocks(name):
+            digest.update(block)
+            size += len(block)
+    except FileNotFoundError as error:
+        raise Damaged(f"{folder}/{name} is in the manifest and not on storage") from error
+    if size != entry["bytes"] or digest.hexdigest() != entry["sha256"]:
+        raise Damaged(f"{folder}/{name} does not match its SHA-256 in the manifest")
+    return entry
 
 
 def read_json(folder: Storage, name: str) -> Any:

@@ -6,7 +6,7 @@ the field docstrings; `null` in YAML is None here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -41,6 +41,12 @@ class ModelConfig(Frozen):
     """Weight normalisation (arXiv 1602.07868) of every matrix but the embedding."""
     learn_h0: bool = False
     """Learn the RNNs' state at the start of a chunk; zeros otherwise."""
+    random_h0: bool = False
+    """Start each training chunk from states drawn from [-0.5, 0.5), as the original's clips were meant to start."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every RNN layer's outputs that the next layer does not see while training."""
+    features: tuple[Literal["onset"], ...] = ()
+    """Local conditioning, measured from the audio itself and fed to the top tier: onset is the onset strength."""
     emb_size: Annotated[int, Field(ge=0, le=4096)] = 256
     """Size of the sample embedding; 0 feeds one-hot samples."""
     q_levels: Annotated[int, Field(ge=2)] = 256
@@ -66,6 +72,10 @@ class ModelConfig(Frozen):
             raise ValueError(
                 "skip_conn needs n_rnn >= 2 and n_rnn is 1; set model.skip_conn=false or add a layer"
             )
+        if self.learn_h0 and self.random_h0:
+            raise ValueError("learn_h0 and random_h0 both say where a chunk starts; set one of them to false")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError(f"features {list(self.features)} names one twice; leave one out")
         return self
 
     @property
@@ -93,11 +103,36 @@ class TrainConfig(Frozen):
     chunk_seconds: Annotated[float, Field(gt=0, le=3600)] = 8.0
     """Length of a chunk in seconds; the hidden state is carried through a chunk and reset at its start."""
     num_chunks: Annotated[int, Field(ge=1)] | None = 3200
-    """Training chunks, evenly spaced and overlapping as needed; null lays them end to end."""
+    """Training chunks, evenly spaced and overlapping as needed; null, hop or overlap choose them otherwise."""
+    hop: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """Seconds from one chunk's start to the next, instead of num_chunks."""
+    overlap: Annotated[float, Field(ge=0, le=0.99)] | None = None
+    """Share of a chunk that the next one has in common with it, instead of num_chunks; 0 lays them end to end."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """Adam's step size."""
+    lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    """How the step size goes on after `lr_decay_after` steps: cosine falls to 0 at max_steps, exponential halves every
+    `lr_half_life` steps."""
+    lr_decay_after: Annotated[int, Field(ge=0)] = 0
+    """Steps at the full step size before the schedule begins."""
+    lr_half_life: Annotated[int, Field(ge=1)] = 10_000
+    """Steps in which the exponential schedule halves the step size."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    """adamw decays the weights apart from the gradient (arXiv 1711.05101)."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW's weight decay."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
-    """Every gradient element is clipped to [-grad_clip, grad_clip]; null does not clip."""
+    """Bound of the gradient (of a loss in bits); null does not clip."""
+    clip_by: Literal["element", "norm"] = "element"
+    """What grad_clip bounds: every element, as in the original, or the norm of all gradients together."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts the batch is walked in, one after the other, before a step: the same step in less memory."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of the matrix products; weights, state and loss are float32 in each. tf32 is for GPUs, and fp32 on a CPU."""
+    compile: bool = False
+    """torch.compile the step on a GPU. A CPU has its own passes, and is not changed by this."""
+    diverge_after: Annotated[int, Field(ge=1)] | None = None
+    """From this step on a checkpoint that predicts no better than the samples' histogram ends the run as diverged."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 123
     """Seeds the initial weights and the order of the chunks."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 10_000
@@ -111,11 +146,37 @@ class TrainConfig(Frozen):
     clip_seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
     """Length of a clip in seconds."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_chunks(cls, data: Any) -> Any:
+        """Where hop or overlap is given, the default number of chunks is not meant."""
+        if isinstance(data, dict) and (data.get("hop") is not None or data.get("overlap") is not None):
+            return {"num_chunks": None, **data}
+        return data
+
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
+        given = [name for name in ("num_chunks", "hop", "overlap") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each set where chunks start; give one of them")
         if self.seq_len is not None and self.n_frames is not None:
             raise ValueError("seq_len and n_frames both set the TBPTT window; give one of them")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}; take one of its divisors"
+            )
+        if self.weight_decay and self.optimiser != "adamw":
+            raise ValueError(
+                f"weight_decay {self.weight_decay} belongs to optimiser adamw; set train.optimiser=adamw"
+            )
         return self
+
+    def chunk_samples(self, sample_rate: int) -> tuple[int, int | None]:
+        """Samples of a chunk, and from one chunk's start to the next where hop or overlap sets that."""
+        length = max(1, round(self.chunk_seconds * sample_rate))
+        if self.hop is not None:
+            return length, max(1, round(self.hop * sample_rate))
+        return length, None if self.overlap is None else max(1, round(length * (1 - self.overlap)))
 
 
 class Experiment(Frozen):

@@ -5,7 +5,8 @@
     │   └── BadAudio    one audio file that can't be used (quarantined among good ones)
     ├── StorageError    storage that can't be written or read              exit code 3
     │   └── Damaged     a commit or record that does not verify
-    └── Diverged        a training run whose loss is no longer a number    the trial ends as failed
+    ├── Diverged        a training run that has come to nothing            the trial ends as failed
+    └── OutOfMemory     a model and batch that the device can't hold       once more, then the trial ends as failed
 
 A message names the value, the rule and the remedy.
 """
@@ -34,4 +35,8 @@ class Damaged(StorageError):
 
 
 class Diverged(SampleRNNError):
-    """The loss is NaN or infinite; training this trial further is pointless."""
+    """The loss is NaN, infinite or no better than a histogram's; training this trial further is pointless."""
+
+
+class OutOfMemory(SampleRNNError):
+    """The device can't hold the model and its batch; the message says what would fit."""

@@ -46,11 +46,17 @@ def spectral_flatness(audio: Audio) -> float:
     total, count = 0.0, 0
     for frames in _frames(audio):
         heard = frames[_levels(frames) > 10 ** (SILENCE_DBFS / 20)]
-        power = np.abs(np.fft.rfft(heard * np.hanning(FRAME), axis=1)) ** 2
-        power = power[:, _SKIP_BINS:] + 1e-12
-        total += float(np.sum(np.exp(np.mean(np.log(power), axis=1)) / np.mean(power, axis=1)))
+        total += float(np.sum(frame_flatness(heard)))
         count += len(heard)
     return total / count if count else 0.0
+
+
+def frame_flatness(frames: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Spectral flatness of each frame [frames, 1024]."""
+    power = np.abs(np.fft.rfft(frames * np.hanning(FRAME).astype(frames.dtype), axis=1)) ** 2
+    power = power[:, _SKIP_BINS:] + 1e-12
+    flatness: npt.NDArray[np.floating] = np.exp(np.mean(np.log(power), axis=1)) / np.mean(power, axis=1)
+    return flatness
 
 
 def silence(audio: Audio) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samplernn.config import ModelConfig
+from samplernn.sample_loss import Positions, SampleLoss, TableOfRows, ThroughL2
 from samplernn.tiers import Linear, RnnStack, layers
 
 State = list[Tensor]
@@ -29,20 +30,31 @@ class FrameTier(nn.Module):
         self.top = tier == len(config.frame_sizes) - 1
         norm = config.weight_norm
         self.expand = None if self.top else Linear(self.frame_size, config.dim, weight_norm=norm, gain=2.0)
-        self.rnn = RnnStack(config, self.frame_size if self.top else config.dim)
+        n_in = self.frame_size + len(config.features) if self.top else config.dim
+        self.rnn = RnnStack(config, n_in)
         self.upsample = Linear(config.dim, config.dim * self.ratio, weight_norm=norm, gain=2.0)
 
-    def forward(self, samples: Tensor, above: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
-        """samples [batch, frames * frame_size] scaled to [-2, 2], above [frames, batch, dim] or None at the top.
+    def forward(
+        self, samples: Tensor, beside: Tensor | None, state: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """samples [batch, frames * frame_size] scaled to [-2, 2]; beside them, at the top, the features [batch,
+        frames, features] or None, and below it the conditioning [frames, batch, dim] from above.
 
-        Returns conditioning [frames * ratio, batch, dim] and the new state.
+        Returns the RNN's output [frames, batch, dim] and the new state.
         """
-        batch = samples.shape[0]
-        frames = samples.view(batch, -1, self.frame_size).transpose(0, 1)
-        x = frames if self.expand is None else self.expand(frames) + above
-        out, state = self.rnn(x.contiguous(), state)
-        up = self.upsample(out).view(len(out), batch, self.ratio, -1)
-        return up.transpose(1, 2).reshape(len(out) * self.ratio, batch, -1), state
+        x = samples.reshape(len(samples), -1, self.frame_size).transpose(0, 1)
+        if self.expand is not None:
+            x = self.expand(x) + beside
+        elif beside is not None:
+            x = torch.cat((x, beside.transpose(0, 1)), dim=-1)
+        out: tuple[Tensor, Tensor] = self.rnn(x.contiguous(), state, noise)
+        return out
+
+    def conditioning(self, out: Tensor) -> Tensor:
+        """The RNN's output [frames, batch, dim] upsampled for the tier below: [frames * ratio, batch, dim]."""
+        up = self.upsample(out).view(len(out), out.shape[1], self.ratio, -1)
+        turned: Tensor = up.transpose(1, 2).reshape(len(out) * self.ratio, out.shape[1], -1)
+        return turned
 
 
 class SampleTier(nn.Module):
@@ -85,6 +97,30 @@ class SampleTier(nn.Module):
         logits: Tensor = self.out(x)
         return logits
 
+    def nll(self, codes: Tensor, out: Tensor, upsample: Linear, weight: Tensor) -> Tensor:
+        """Sum of the weighted -ln p of the last T codes, by the shortest exact way.
+
+        codes [batch, frame_size + T], out [frames, batch, dim] of the lowest frame tier, weight float32 [batch, T].
+        L2 goes into L1's table and into the upsampling where that costs less than applying it: n positions at D^2
+        multiply-adds each, against F * E * D^2 + F * D^3.
+        """
+        dim, frame = self.l2.v.shape[0], self.frame_size
+        l1, up, up_bias = self.l1.weight, upsample.weight, upsample.offset
+        mlp = [self.l3.weight, self.l3.offset, self.out.weight, self.out.offset]
+        folds = weight.numel() > l1.shape[1] + frame * dim
+        if folds:
+            w2 = self.l2.weight
+            l1 = w2 @ l1
+            up = ThroughL2.apply(up, w2)  # type: ignore[no-untyped-call]
+            up_bias = (up_bias.view(frame, dim) @ w2.t() + self.l2.offset).flatten()
+        else:
+            mlp = [self.l2.weight, self.l2.offset, *mlp]
+        table = TableOfRows.apply(self.embedding, l1, frame)  # type: ignore[no-untyped-call]
+        where = Positions.of(codes, frame, weight)
+        operands = (where, folds, out.flatten(0, 1), up, up_bias, table, *mlp)
+        loss: Tensor = SampleLoss.apply(*operands)  # type: ignore[no-untyped-call]
+        return loss
+
 
 class SampleRNN(nn.Module):
     """The whole network; `config` says what it is."""
@@ -102,25 +138,54 @@ class SampleRNN(nn.Module):
             torch.manual_seed(seed)
             return cls(config)
 
-    def initial_state(self, batch: int) -> State:
-        """The state at the start of a chunk, one tensor a frame tier."""
-        return [tier.rnn.initial_state(batch) for tier in self.frame_tiers]
+    def initial_state(self, batch: int, noise: torch.Generator | None = None) -> State:
+        """The state at the start of a chunk, one tensor a frame tier; with random_h0 drawn from `noise` if given."""
+        return [tier.rnn.initial_state(batch, noise) for tier in self.frame_tiers]
 
-    def forward(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        """codes int64 [batch, context + T] -> (logits [batch, T, q_levels] of the last T samples, the new state).
+    def forward(self, codes: Tensor, state: State, features: Tensor | None = None) -> tuple[Tensor, State]:
+        """codes int [batch, context + T] -> (logits [batch, T, q_levels] of the last T samples, the new state).
 
-        T is a multiple of the largest frame size.
+        T is a multiple of the largest frame size; features are [batch, T / context, features].
         """
+        out, state = self._frames(codes, state, features, None)
+        above = self.frame_tiers[0].conditioning(out)
+        below = codes[:, self.config.context - self.config.frame_sizes[0] : -1]
+        return self.sample_tier(below, above), state
+
+    def bits(
+        self,
+        codes: Tensor,
+        state: State,
+        weight: Tensor,
+        *,
+        features: Tensor | None = None,
+        noise: torch.Generator | None = None,
+    ) -> tuple[Tensor, State]:
+        """Sum of weight * -log2 p of the last T codes: codes int [batch, context + T], weight float32 [batch, T].
+
+        What `forward` and a cross-entropy give, to rounding, without their logits in memory. Returns the new state
+        beside it. `noise` is what dropout draws from: None while not training.
+        """
+        out, state = self._frames(codes, state, features, noise)
+        below = codes[:, self.config.context - self.config.frame_sizes[0] :]
+        upsample = self.frame_tiers[0].upsample
+        return self.sample_tier.nll(below, out, upsample, weight * BITS_PER_NAT), state
+
+    def _frames(
+        self, codes: Tensor, state: State, features: Tensor | None, noise: torch.Generator | None
+    ) -> tuple[Tensor, State]:
+        """The frame tiers over a window: the lowest one's output [frames, batch, dim] and all new states."""
         context = self.config.context
         length = codes.shape[1] - context
         scaled = (codes.to(torch.float32) / (self.config.q_levels / 2) - 1) * 2
-        above, ends = None, []
+        out, above, ends = scaled, None, []
         for tier, start in zip(reversed(self.frame_tiers), reversed(state), strict=True):
             first = context - tier.frame_size
-            above, end = tier(scaled[:, first : first + length], above, start)
+            beside = features if above is None else above.conditioning(out)
+            out, end = tier(scaled[:, first : first + length], beside, start, noise)
+            above = tier
             ends.append(end)
-        below = codes[:, context - self.config.frame_sizes[0] : -1]
-        return self.sample_tier(below, above), ends[::-1]
+        return out, ends[::-1]
 
 
 def nll_bits(logits: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:

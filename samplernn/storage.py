@@ -6,16 +6,46 @@ disk a write is flushed to the platter (fsync of file and folder) before it retu
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.fs as pafs
 
 from samplernn.errors import BadInput, StorageError
+
+
+class Sink(io.RawIOBase):
+    """Where an object is written piece by piece; what goes through is counted and hashed."""
+
+    def __init__(self, target: Callable[[memoryview], object]) -> None:
+        super().__init__()
+        self.bytes = 0
+        self._target, self._digest = target, hashlib.sha256()
+
+    def writable(self) -> bool:
+        """As a file says it."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write all of data."""
+        view = memoryview(data).cast("B")
+        self._target(view)
+        self._digest.update(view)
+        self.bytes += len(view)
+        return len(view)
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of everything written so far."""
+        return self._digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -72,6 +102,27 @@ class Storage:
             else:
                 self._write_local(name, data, os.O_TRUNC)
 
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Sink]:
+        """Write an object of any length in pieces; it is whole when the with block has ended without an error.
+
+        An OSError in the block is taken for the storage's own, and raised as StorageError as `write` does. After an
+        error a part of the object may be left.
+        """
+        with self._named(f"write {name}"):
+            if self.local is None:
+                with self.fs.open_output_stream(self._path(name)) as stream:
+                    yield Sink(stream.write)
+            else:
+                with self._local_file(name, os.O_TRUNC) as descriptor:
+                    yield Sink(partial(_write_all, descriptor))
+
+    def blocks(self, name: str, size: int = 2**22) -> Iterator[bytes]:
+        """The bytes of an object in blocks. Raises FileNotFoundError, or StorageError when it can't be read."""
+        with self._named(f"read {name}"), self.fs.open_input_stream(self._path(name)) as stream:
+            while block := stream.read(size):
+                yield block
+
     def create(self, name: str, data: bytes) -> bool:
         """Write an object only if there is none of that name; False when there is one.
 
@@ -104,6 +155,13 @@ class Storage:
                 return []
         return sorted(info.base_name for info in infos)
 
+    def walk(self) -> list[tuple[str, int]]:
+        """(path below this folder, bytes) of every object in it and in the folders below, sorted."""
+        with self._named("list"):
+            infos = self.fs.get_file_info(pafs.FileSelector(self.root, allow_not_found=True, recursive=True))
+        files = [info for info in infos if info.type == pafs.FileType.File]
+        return sorted((info.path.removeprefix(self.root).lstrip("/"), info.size) for info in files)
+
     def delete(self, name: str) -> None:
         """Delete an object or a whole folder; nothing happens when it is not there."""
         with self._named(f"delete {name}"):
@@ -117,18 +175,21 @@ class Storage:
         return self.at(name).root
 
     def _write_local(self, name: str, data: bytes, flag: int) -> None:
+        with self._local_file(name, flag) as descriptor:
+            _write_all(descriptor, data)
+
+    @contextmanager
+    def _local_file(self, name: str, flag: int) -> Iterator[int]:
+        """Descriptor of a new file, flushed to the platter at the end together with its folder."""
         path = Path(self._path(name))
-        folder = path.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o644)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            yield descriptor
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        directory = os.open(folder, os.O_RDONLY)
+        directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
@@ -145,3 +206,9 @@ class Storage:
             raise StorageError(
                 f"can't {action} in {self}: {error}; check space, permissions and the mount"
             ) from error
+
+
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

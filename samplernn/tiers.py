@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from samplernn.config import ModelConfig
+from samplernn.recurrent import Recurrent, serves
 
 GATES = {"LSTM": 4, "GRU": 3, "GRU-torch": 3}
 FORGET_BIAS = 3.0
@@ -76,6 +77,7 @@ class RnnStack(nn.Module):
         super().__init__()
         dim, norm = config.dim, config.weight_norm
         self.rnn_type, self.dim, self.skip_conn = config.rnn_type, dim, config.skip_conn
+        self.dropout, self.random_h0 = config.dropout, config.random_h0
         self.parts = 2 if config.rnn_type == "LSTM" else 1
         gates = GATES[config.rnn_type] * dim
         widths = [n_in] + [dim + n_in * config.skip_conn] * (config.n_rnn - 1)
@@ -97,15 +99,26 @@ class RnnStack(nn.Module):
         self.register_buffer("zero_h0", torch.zeros(shape), persistent=False)
         self.register_buffer("no_bias", torch.zeros(gates), persistent=False)
 
-    def initial_state(self, batch: int) -> Tensor:
-        """The state at the start of a chunk, [n_rnn, parts, batch, dim]."""
+    def initial_state(self, batch: int, noise: torch.Generator | None = None) -> Tensor:
+        """The state at the start of a chunk, [n_rnn, parts, batch, dim]; with random_h0 drawn from `noise` if given."""
         start = self.zero_h0 if self.h0 is None else self.h0
-        return start.expand(-1, -1, batch, -1)
+        start = start.expand(-1, -1, batch, -1)
+        if self.random_h0 and noise is not None:
+            return torch.empty_like(start.contiguous()).uniform_(-0.5, 0.5, generator=noise)
+        return start
 
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """x [frames, batch, n_in] -> (output [frames, batch, dim], the state after the last frame)."""
+    def forward(
+        self, x: Tensor, state: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x [frames, batch, n_in] -> (output [frames, batch, dim], the state after the last frame).
+
+        Dropout between layers is drawn from `noise`; there is none without it.
+        """
         below, total, ends = x, None, []
         for layer in range(len(self.inputs)):
+            if layer and self.dropout and noise is not None:
+                kept = torch.empty_like(below).bernoulli_(1 - self.dropout, generator=noise)
+                below = below * kept / (1 - self.dropout)
             if layer and self.skip_conn:
                 below = torch.cat((below, x), dim=-1)
             below, end = self._layer(layer, below, state[layer])
@@ -117,6 +130,11 @@ class RnnStack(nn.Module):
 
     def _layer(self, layer: int, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         x_to_h, h_to_h = self.inputs[layer], self.recurrent[layer]
+        if serves(x, self.dim):
+            out, end = Recurrent.apply(  # type: ignore[no-untyped-call]
+                self.rnn_type, x, x_to_h.weight, h_to_h.weight, x_to_h.offset, state.contiguous()
+            )
+            return out, end
         if self.rnn_type == "GRU":
             return _reference_gru(x_to_h(x), h_to_h.weight, state)
         weights = [x_to_h.weight, h_to_h.weight, x_to_h.offset, self.no_bias]

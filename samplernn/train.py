@@ -12,19 +12,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
+from samplernn import kernels
 from samplernn.attempts import begin_attempt, write_metrics
 from samplernn.checkpoint import About, Training, resume, save_model, save_state
 from samplernn.chunks import Dataset
 from samplernn.clips import has_clips, make_clips
 from samplernn.config import Experiment
 from samplernn.errors import Diverged
-from samplernn.evaluate import evaluate
-from samplernn.model import SampleRNN, nll_bits
+from samplernn.evaluate import evaluate, unigram_bits
+from samplernn.memory import is_out_of_memory, out_of_memory
+from samplernn.model import SampleRNN
+from samplernn.prefetch import Prefetch
+from samplernn.step import PRECISION, gradient_norm, learning_rate, optimiser, train_step
 from samplernn.storage import Storage
-from samplernn.windows import TrainingWindows, Window
+from samplernn.windows import Batch, TrainingWindows, held_out_features
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,53 @@ def train(
     """Train one trial to train.max_steps, or until stop() says so: then a checkpoint is committed first.
 
     `about` is recorded with the attempt: where it ran, on what.
-    Raises Diverged when the loss is NaN or infinite, Damaged when the trial's checkpoints can't be trusted.
+    Raises Diverged when the loss is NaN or infinite, or no better than a histogram after train.diverge_after steps;
+    OutOfMemory with what would fit; Damaged when the trial's checkpoints can't be trusted.
     """
     config = experiment.train
+    kernels.keep_heap()
+    torch.set_float32_matmul_precision(PRECISION[config.precision] if device.type == "cuda" else "highest")
     run = _fresh(experiment, device)
     resumed = resume(trial, run)
     attempt = begin_attempt(trial, run.step, **about)
     log = _MetricsLog(trial, attempt)
     yield Started(attempt, run.step)
     if resumed is not None and not has_clips(trial, resumed.step):
-        make_clips(trial, attempt, run.model, resumed)
+        make_clips(trial, attempt, run.model, resumed, held_out_features(dataset, experiment.model))
     windows = _windows(experiment, dataset)
+    batches = Prefetch(lambda step: Batch.of(windows.at(step), experiment.model.context, device), run.step)
+    try:
+        yield from _walk(run, experiment, dataset, trial, attempt, log, iter(batches), stop)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, experiment, device) from error
+        raise
+    finally:
+        batches.close()
+
+
+def _walk(
+    run: Training,
+    experiment: Experiment,
+    dataset: Dataset,
+    trial: Storage,
+    attempt: int,
+    log: _MetricsLog,
+    batches: Iterator[Batch],
+    stop: Callable[[], bool],
+) -> Iterator[Event]:
+    """The loop itself: from the run's step to the last one, or to where stop() says so."""
+    config = experiment.train
+    device = run.noise.device
     bits, since, clock = torch.zeros((), device=device), 0, time.perf_counter()
     while run.step < config.max_steps:
-        loss, norm = _step(run, windows.at(run.step), device, config.grad_clip)
-        bits, since, halt = bits + loss, since + 1, stop()
+        rate = learning_rate(config, run.step)
+        bits, since = bits + train_step(run, next(batches), config), since + 1
+        halt = stop()
         saves = halt or run.step % config.checkpoint_every == 0 or run.step == config.max_steps
         if not saves and run.step % config.log_every:
             continue
-        row = _train_row(run, float(bits) / since, float(norm), config.learning_rate)
+        row = _train_row(run, float(bits) / since, float(gradient_norm(run)), rate)
         elapsed = time.perf_counter() - clock
         run.seconds += elapsed
         row |= {
@@ -99,47 +130,31 @@ def train(
 
 
 def _fresh(experiment: Experiment, device: torch.device) -> Training:
-    model = SampleRNN.seeded(experiment.model, experiment.train.seed).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=experiment.train.learning_rate, fused=True)
-    return Training(model, optimiser, hidden=model.initial_state(experiment.train.batch_size))
+    config = experiment.train
+    model = SampleRNN.seeded(experiment.model, config.seed).to(device)
+    bits = torch.compile(model.bits) if config.compile and device.type == "cuda" else model.bits
+    return Training(
+        model,
+        optimiser(model.parameters(), config),
+        hidden=model.initial_state(config.batch_size),
+        noise=torch.Generator(device),
+        bits=bits,
+    )
 
 
 def _windows(experiment: Experiment, dataset: Dataset) -> TrainingWindows:
     config = experiment.train
+    length, hop = config.chunk_samples(dataset.sample_rate)
     return TrainingWindows(
         dataset,
         experiment.model,
         seq_len=experiment.seq_len,
         batch=config.batch_size,
-        length=max(1, round(config.chunk_seconds * dataset.sample_rate)),
+        length=length,
         count=config.num_chunks,
+        hop=hop,
         seed=config.seed,
     )
-
-
-def _step(
-    run: Training, window: Window, device: torch.device, clip: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimiser step. Returns the mean bits and the gradient's norm, both still on the device."""
-    codes = torch.from_numpy(window.codes.astype(np.int64)).to(device, non_blocking=True)
-    targets = codes[:, run.model.config.context :]
-    mask = None if window.mask is None else torch.from_numpy(window.mask).to(device)
-    start = run.model.initial_state(len(codes)) if window.starts_chunk else run.hidden
-    logits, hidden = run.model(codes, start)
-    count = targets.numel() if mask is None else mask.sum().clamp(min=1)
-    loss = nll_bits(logits, targets, mask) / count
-    run.optimiser.zero_grad(set_to_none=True)
-    # The reference's loss is in bits; elementwise clipping makes the unit part of what is computed.
-    loss.backward()  # type: ignore[no-untyped-call]
-    parameters = list(run.model.parameters())
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if clip is not None:
-        torch.nn.utils.clip_grad_value_(parameters, clip)
-    run.optimiser.step()
-    run.hidden = [state.detach() for state in hidden]
-    run.step += 1
-    return loss.detach(), norm
 
 
 def _checkpoint(
@@ -149,6 +164,12 @@ def _checkpoint(
     valid = evaluate(run.model, dataset, "valid", experiment)
     if not math.isfinite(valid):
         raise Diverged(f"the validation cost at step {run.step} is {valid}; lower train.learning_rate")
+    after = experiment.train.diverge_after
+    if after is not None and run.step >= after and valid >= (histogram := unigram_bits(dataset, experiment)):
+        raise Diverged(
+            f"at step {run.step} the validation cost of {valid:.3f} bits is no better than the samples' histogram "
+            f"({histogram:.3f} bits): it would make white noise; try another train.seed, or lower train.learning_rate"
+        )
     row = {"kind": "eval", "step": run.step, "seconds": run.seconds, "valid_bits": valid}
     if run.best_bits is None or valid < run.best_bits:
         run.best_bits = valid
@@ -158,7 +179,7 @@ def _checkpoint(
     about = About(experiment, dataset.name, dataset.digest, dataset.sample_rate, run.step, run.seconds, valid)
     save_model(trial, attempt, run.model, about)
     save_state(trial, attempt, run)
-    make_clips(trial, attempt, run.model, about)
+    make_clips(trial, attempt, run.model, about, held_out_features(dataset, experiment.model))
     yield Saved(run.step, valid)
 
 

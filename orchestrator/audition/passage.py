@@ -20,7 +20,7 @@ class TrainingPassages:
     """The training music of a sweep: verified when a passage is first asked for, memory-mapped from then on."""
 
     def __init__(self, workspace: Workspace, dataset: str) -> None:
-        self._folder = workspace.dataset(dataset)
+        self._workspace, self._dataset = workspace, dataset
         self._copies = Path(tempfile.gettempdir()) / f"samplernn-datasets-{os.getuid()}"
         self._opening = threading.Lock()
         self._music: Dataset | None = None
@@ -31,7 +31,8 @@ class TrainingPassages:
         Raises BadInput when the dataset is not in the workspace any more, Damaged when it does not verify.
         """
         with self._opening:
-            music = self._music = self._music or Dataset.open(self._folder, self._copies)
+            folder = self._workspace.dataset(self._dataset)
+            music = self._music = self._music or Dataset.open(folder, self._copies)
         start = round(nearest["track_at"] * music.sample_rate)
         pcm = np.zeros(round(PATCH_SECONDS * music.sample_rate), dtype=np.int16)
         music.tracks[nearest["track"]].read(start, start + len(pcm), pcm)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -22,22 +21,20 @@ import ray
 import ray.data
 import ray.exceptions
 
-from orchestrator.audio_folder import AudioFile, Row, first_reasons, scan
+from orchestrator.audio_folder import AudioFile, scan
 from orchestrator.config import IngestConfig
 from orchestrator.drift import check_same_config, refuse_other_config
+from orchestrator.ingest_card import make_card
 from orchestrator.ingest_report import Report
-from orchestrator.ingest_track import Outcome, ingest_file, track_id
+from orchestrator.ingest_track import Outcome, TrackJob, ingest_file, track_id
 from orchestrator.lease import hold
 from orchestrator.workspace import CONFIG
 from samplernn import commit
-from samplernn.audio import versions
 from samplernn.chunks import CARD
-from samplernn.errors import BadInput, StorageError
-from samplernn.splits import require_held_out, split_track
+from samplernn.errors import StorageError
 from samplernn.storage import Storage
 
 REPORT = "report.txt"
-SCHEMA = 1
 _HEAD_BYTES = 2**16
 _MOST_BLOCKS = 1000
 
@@ -54,8 +51,11 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
     found = scan(config.source)
     with hold(folder):
         refuse_other_config(folder, CONFIG, config)
+        job = TrackJob(
+            folder, config.sample_rate, config.mono, config.clean, found.ranges, origin=found.origin
+        )
         outcomes: dict[str, Outcome] = {}
-        for outcome in _outcomes(found.audio, folder, config.sample_rate):
+        for outcome in _outcomes(found.audio, job):
             if outcome.storage:
                 raise StorageError(
                     f"{outcome.storage}; then run the same command again: finished tracks are kept"
@@ -63,21 +63,35 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
             outcomes[outcome.name] = outcome
             on_progress(len(outcomes), len(found.audio), outcome.name)
         ordered = [outcomes[file.name] for file in found.audio]
-        card = _card(config, ordered, found.skipped)
-        report = Report(card, str(folder), kept=sum(outcome.kept for outcome in ordered))
+        if not any(outcome.track for outcome in ordered):
+            folder.delete("tracks")
+        card = make_card(config, ordered, found.skipped)
+        nodes = Counter(outcome.where for outcome in ordered)
+        report = Report(card, str(folder), sum(outcome.kept for outcome in ordered), nodes)
         check_same_config(folder, CONFIG, config)
         folder.write(REPORT, report.to_text(most=None).encode())
         commit.write_record(folder, CARD, card)
+        _sweep_out(folder, ordered)
     return report
 
 
-def _outcomes(files: list[AudioFile], folder: Storage, sample_rate: int) -> Iterator[Outcome]:
-    """Outcomes of all files as they end, from Ray Data tasks."""
+def _sweep_out(folder: Storage, outcomes: list[Outcome]) -> None:
+    """Delete tracks whose source is gone or was changed; one left out as another's twin stays, not to be made again."""
+    made = {track_id(one.name, one.track["source_sha256"]) for one in outcomes if one.track}
+    tracks = folder.at("tracks")
+    for name in tracks.names():
+        if name not in made:
+            commit.delete_commit(tracks.at(name), tracks, name)
+
+
+def _outcomes(files: list[AudioFile], job: TrackJob) -> Iterator[Outcome]:
+    """Outcomes of all files as they end, from Ray Data tasks; the longest files are begun first."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [{"files": _pack(group)} for group in _groups(files)]
+    groups = sorted(_groups(files, job.origin is not None), key=lambda group: -group[0].size)
+    rows = [{"files": _pack(group)} for group in groups]
     dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).flat_map(
-        _ingest_group, fn_kwargs={"folder": folder, "sample_rate": sample_rate}, num_cpus=1
+        _ingest_group, fn_kwargs={"job": job}, num_cpus=1
     )
     try:
         with closing(iter(dataset.iter_rows())) as results:
@@ -91,20 +105,24 @@ def _outcomes(files: list[AudioFile], folder: Storage, sample_rate: int) -> Iter
         ) from error
 
 
-def _ingest_group(row: dict[str, Any], folder: Storage, sample_rate: int) -> list[dict[str, str]]:
+def _ingest_group(row: dict[str, Any], job: TrackJob) -> list[dict[str, str]]:
     """The task: files one after the other, the second of two with the same content left out."""
     seen: dict[str, str] = {}
-    outcomes = [ingest_file(file, folder, sample_rate, seen) for file in _unpack(row["files"])]
+    where = ray.get_runtime_context().get_node_id()
+    outcomes = [
+        dataclasses.replace(ingest_file(file, job, seen), where=where) for file in _unpack(row["files"])
+    ]
     return [{"outcome": json.dumps(dataclasses.asdict(outcome))} for outcome in outcomes]
 
 
-def _groups(files: list[AudioFile]) -> list[list[AudioFile]]:
+def _groups(files: list[AudioFile], remote: bool) -> list[list[AudioFile]]:
     """Files that may have the same content go to one task, so that no two tasks write the same track at once."""
     sizes = Counter(file.size for file in files)
     groups: dict[tuple[int, str], list[AudioFile]] = defaultdict(list)
     for file in files:
         alone = file.size == 0 or sizes[file.size] == 1
-        groups[file.size, file.name if alone else _head_digest(file)].append(file)
+        head = "" if remote else _head_digest(file)
+        groups[file.size, file.name if alone else head].append(file)
     return list(groups.values())
 
 
@@ -122,59 +140,3 @@ def _pack(files: Iterable[AudioFile]) -> str:
 
 def _unpack(text: str) -> list[AudioFile]:
     return [AudioFile(os.fsencode(path), name, size) for path, name, size in json.loads(text)]
-
-
-def _card(config: IngestConfig, outcomes: list[Outcome], skipped: list[Row]) -> dict[str, Any]:
-    """The body of dataset.json. Raises BadInput when no track is usable, or none can be held out."""
-    tracks, left_out = [], list(skipped)
-    first: dict[str, Outcome] = {}
-    for outcome in outcomes:
-        twin = first.setdefault(outcome.track["pcm_sha256"], outcome) if outcome.track else outcome
-        if outcome.track is None:
-            left_out.append({"path": outcome.name, "reason": outcome.reason or ""})
-        elif twin is not outcome:
-            left_out.append({"path": outcome.name, "reason": _twin_reason(outcome, twin)})
-        else:
-            tracks.append(_track_row(config, outcome.name, outcome.track))
-    left_out.sort(key=lambda row: row["path"])
-    if not tracks:
-        raise BadInput(
-            f"{config.source} holds no usable audio{first_reasons(left_out)}; mend or replace these files"
-        )
-    require_held_out((track["splits"] for track in tracks), config.guard_seconds)
-    return {
-        "schema": SCHEMA,
-        "name": config.name,
-        "sample_rate": config.sample_rate,
-        "license": config.license,
-        "config": config.model_dump(mode="json"),
-        "tracks": tracks,
-        "skipped": left_out,
-        "versions": {"python": platform.python_version(), **versions()},
-    }
-
-
-def _twin_reason(outcome: Outcome, twin: Outcome) -> str:
-    same_file = outcome.track and twin.track and outcome.track["source_sha256"] == twin.track["source_sha256"]
-    return f"duplicate of {twin.name}" if same_file else f"the same audio as {twin.name}"
-
-
-def _track_row(config: IngestConfig, name: str, track: dict[str, Any]) -> dict[str, Any]:
-    identifier = track_id(name, track["source_sha256"])
-    source = track["source"]
-    return {
-        "id": identifier,
-        "source": name,
-        "sha256": track["source_sha256"],
-        "samples": track["samples"],
-        "seconds": track["samples"] / config.sample_rate,
-        "source_format": source["format"],
-        "source_rate": source["rate"],
-        "source_seconds": source["frames"] / source["rate"],
-        "channels": source["channels"],
-        "measures": track["measures"],
-        "splits": split_track(
-            track["samples"], config.sample_rate, identifier,
-            valid=config.valid, test=config.test, guard_seconds=config.guard_seconds, seed=config.seed,
-        ),
-    }  # fmt: skip

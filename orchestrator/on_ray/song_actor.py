@@ -21,13 +21,12 @@ import torch
 
 from orchestrator.config import GenerateRun
 from orchestrator.on_ray.placement import assigned_device, whereabouts
-from orchestrator.on_ray.trainable import cache_folder
 from orchestrator.song_parts import Part, SongParts
 from orchestrator.songs import AUDIO, SIDECAR, Checkpoint, Pcm, PlannedSong, kept_prompt
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.checkpoint import load_model
-from samplernn.chunks import Dataset
+from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import TEMPERATURE_MAX
 from samplernn.copying import Passage, TrainingMusic, closest
 from samplernn.errors import SampleRNNError

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from ray import tune
 
 from orchestrator.on_ray.placement import assigned_device, whereabouts
 from orchestrator.workspace import Workspace
-from samplernn.chunks import Dataset
+from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import Experiment
 from samplernn.errors import BadInput, Damaged, Diverged
 from samplernn.train import Logged, Saved, Started, train
@@ -60,11 +58,6 @@ def run_trial(config: dict[str, Any]) -> None:
     except (Diverged, BadInput, Damaged) as error:
         kind = "diverged" if isinstance(error, Diverged) else "failed"
         tune.report({"kind": "failed", "reason": f"{kind}: {error}"})
-
-
-def cache_folder() -> Path:
-    """Where this node keeps copies of datasets from object stores."""
-    return Path(tempfile.gettempdir()) / f"samplernn-datasets-{os.getuid()}"
 
 
 def _cores() -> int:

@@ -6,9 +6,8 @@ for by name is used or refused, never replaced.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -16,6 +15,7 @@ from samplernn.errors import BadInput
 from samplernn.folding import FoldedModel
 from samplernn.generate.backend import Backend
 from samplernn.generate.cuda_backend import cuda_backend
+from samplernn.generate.native_backend import NativeBackend, unavailable
 from samplernn.generate.torch_backend import TorchBackend
 
 Name = Literal["native", "torch", "cuda"]
@@ -24,7 +24,6 @@ Precision = Literal["fp32", "bf16", "int8"]
 
 SLOTS: dict[Name, int] = {"native": 32, "torch": 8, "cuda": 128}
 """Songs side by side unless told otherwise."""
-NATIVE = "samplernn.generate.native_backend"
 SLOWER = "2 to 10 times slower"
 """Portable PyTorch against the native kernel, both float32, on 2 cores: dim 1024 x 5 with many songs, dim 256 x 2 with
 one. Against int8 it is more."""
@@ -83,9 +82,8 @@ def choose_backend(
     served = serving(device, wanted, precision)
     count = slots or SLOTS[served.name]
     if served.name == "native":
-        native: Any = importlib.import_module(NATIVE)
         threads = threads or torch.get_num_threads()
-        backend: Backend = native.NativeBackend(model.to(torch.device("cpu")), count, threads, precision)
+        backend: Backend = NativeBackend(model.to(torch.device("cpu")), count, threads, precision)
         return backend, served
     placed = model.to(device)
     if served.name == "cuda":
@@ -95,8 +93,4 @@ def choose_backend(
 
 def why_no_native() -> str:
     """Why the native kernel can't be used here and what to do about it; empty when it can."""
-    try:
-        native: Any = importlib.import_module(NATIVE)
-    except ModuleNotFoundError as error:
-        return f"this installation has no native kernel ({error}); install the project with its kernel: make setup"
-    return native.unavailable() or ""
+    return unavailable() or ""

@@ -82,7 +82,8 @@ def test_the_line_leaves_an_album_of_songs_that_are_no_noise(line):
         assert rate == 16_000
         assert sounds_like_music(pcm.astype(np.float32) / 32768)
     album = Path(workspace.album("songs").root)
-    assert len(list(album.glob("*.flac"))) == len(list(album.glob("*.png"))) == 3
+    assert len(list(album.glob("*.flac"))) == len(list(album.glob("0*.png"))) == 3
+    assert (album / "cover.png").exists()
     page = (album / "index.html").read_text()
     assert "A Line" in page
     assert "expect texture, not riffs" in page

@@ -55,8 +55,8 @@ def rnn_step(w, name, config, x, state):
     return (total if config.skip_conn else below), ends
 
 
-def logits(model, codes):
-    """Logits [T, q_levels] of one chunk of codes [T], from its start."""
+def logits(model, codes, features=None):
+    """Logits [T, q_levels] of one chunk of codes [T], from its start; features [T / context, n] of the top tier."""
     config, w = model.config, Weights(model)
     q = config.q_levels
     past = np.concatenate([np.full(config.context, q // 2), codes])
@@ -73,6 +73,8 @@ def logits(model, codes):
             if t % size:
                 continue
             x = (past[now - size : now] / (q / 2) - 1) * 2
+            if k == tiers - 1 and features is not None:
+                x = np.concatenate([x, features[t // size]])
             if k < tiers - 1:
                 x = w.linear(f"frame_tiers.{k}.expand", x) + above[k + 1][(t // size) % len(above[k + 1])]
             y, states[k] = rnn_step(w, f"frame_tiers.{k}.rnn", config, x, states[k])
@@ -88,9 +90,10 @@ def logits(model, codes):
     return np.array(out)
 
 
-def bits(model, codes):
-    """Mean -log2 p of the codes."""
-    z = logits(model, codes)
+def bits(model, codes, weight=None, features=None):
+    """Mean -log2 p of the codes, or their sum by weights [T]."""
+    z = logits(model, codes, features)
     z = z - z.max(axis=1, keepdims=True)
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    return float(-np.log2(p[np.arange(len(codes)), codes]).mean())
+    each = -np.log2(p[np.arange(len(codes)), codes])
+    return float(each.mean() if weight is None else each @ weight)

@@ -185,7 +185,7 @@ def test_decode_what_is_no_regular_file_refused_at_once(tmp_path):
 
 def test_decode_format_that_is_not_music_refused(tmp_path):
     write_sound(tmp_path / "x.wav", format="MAT5", subtype="PCM_16")
-    assert "MAT5" in reason(tmp_path / "x.wav")
+    assert "not audio of a kind" in reason(tmp_path / "x.wav")
     write_sound(tmp_path / "y.aiff", format="AIFF", subtype="IMA_ADPCM")
     assert "IMA_ADPCM" in reason(tmp_path / "y.aiff")
 
@@ -253,31 +253,79 @@ def test_decode_apart_names_with_bytes_that_are_not_utf8(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "expected"),
-    [("import os; os.kill(os.getpid(), 11)", "SIGSEGV"), ("raise SystemExit(3)", "exit status 3")],
+    [
+        ("os.kill(os.getpid(), 11)", "SIGSEGV"),
+        ("os._exit(3)", "exit status 3"),
+        ("raise RuntimeError", "exit status 1"),
+        ("bytearray(2**40)", "exit status 1"),
+    ],
 )
-def test_decode_apart_decoder_that_crashes_is_named(tmp_path, monkeypatch, code, expected):
+def test_decode_apart_decoder_that_crashes_is_named_and_the_next_file_is_decoded(
+    tmp_path, monkeypatch, code, expected
+):
     path = write_sound(tmp_path / "x.wav")
-    _instead_of_the_decoder(tmp_path, monkeypatch, code)
-    with pytest.raises(BadAudio, match=expected):
-        decode_apart(path, 16_000)
+    with monkeypatch.context() as patched:
+        _instead_of_the_decoder(tmp_path, patched, code)
+        with pytest.raises(BadAudio, match=expected):
+            decode_apart(path, 16_000)
+    assert len(decode_apart(path, 16_000)[0]) == 48_000
 
 
 def test_decode_apart_decoder_that_hangs_is_stopped(tmp_path, monkeypatch):
     path = write_sound(tmp_path / "x.wav")
     monkeypatch.setattr(decode_process, "_CPU_SECONDS", 1)
-    hang = (
-        "import sys; from samplernn.decode_process import _limit\n_limit(int(sys.argv[2]))\nwhile True: pass"
-    )
-    _instead_of_the_decoder(tmp_path, monkeypatch, hang)
+    _instead_of_the_decoder(tmp_path, monkeypatch, "while True: pass")
     with pytest.raises(BadAudio, match="more than 1 s of CPU"):
         decode_apart(path, 16_000)
 
 
+def test_decode_apart_decoder_that_sleeps_is_stopped_with_its_server(tmp_path, monkeypatch):
+    path = write_sound(tmp_path / "x.wav")
+    monkeypatch.setattr(decode_process, "_CPU_SECONDS", 1)
+    monkeypatch.setattr(decode_process, "_WALL_PER_CPU", 1)
+    _instead_of_the_decoder(tmp_path, monkeypatch, "os.kill(os.getpid(), 19)")  # SIGSTOP
+    with pytest.raises(BadAudio, match="decoding took more than 1 s"):
+        decode_apart(path, 16_000)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('/etc/hostname')",
+        "__import__('socket').socket()",
+        "os.pipe()",
+        "os.open('/tmp/new', os.O_CREAT)",
+    ],
+)
+def test_decode_apart_nothing_can_be_opened_while_a_decoder_works(tmp_path, monkeypatch, code):
+    """A codec that was taken over by a file can read no other file and reach no network."""
+    path = write_sound(tmp_path / "x.wav")
+    _instead_of_the_decoder(tmp_path, monkeypatch, f"d._open_no_more(); {code}")
+    with pytest.raises(OSError, match="Too many open files"):
+        decode_apart(path, 16_000)
+
+
+def test_decode_apart_one_server_decodes_many_files_and_leaves_no_process(tmp_path):
+    import psutil
+
+    path = write_sound(tmp_path / "x.wav")
+    for _ in range(5):
+        decode_apart(path, 16_000)
+    servers = [
+        p for p in psutil.Process().children(recursive=True) if "samplernn.decode_process" in p.cmdline()
+    ]
+    assert len(servers) == 1
+    with decode_process.decoding(path, 16_000) as decoder:
+        next(decoder.signal())  # and who asked gives up in the middle
+    assert len(decode_apart(path, 16_000)[0]) == 48_000
+
+
 def _instead_of_the_decoder(tmp_path, monkeypatch, code: str) -> None:
-    """Put another module in the place of the child's."""
-    (tmp_path / "stand_in.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(decode_process, "__name__", "stand_in")
+    """Put some code in the place of the child's decoder."""
+    lines = ["import os", "from samplernn import decode_process as d", "def decode(*_):", f"    {code}"]
+    (tmp_path / "stand_in.py").write_text("\n".join([*lines, "d.decode_signal = decode", "d.serve()"]))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(decode_process, "_MODULE", "stand_in")
 
 
 def test_flac_comes_back_sample_for_sample_with_its_tags(tmp_path):

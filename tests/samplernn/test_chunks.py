@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplernn import chunks, commit
 from samplernn.chunks import BATCH, CARD, PCM, Dataset, Track, pcm_to_arrow
+from samplernn.config import TrainConfig
 from samplernn.errors import BadInput, Damaged
+from samplernn.splits import shared, split_by_track, split_track
 from samplernn.storage import Storage
 from tests.made import tone, write_dataset
 
@@ -137,3 +140,108 @@ def test_dataset_track_without_its_manifest_refused_with_the_remedy(folder):
     (folder.local / "tracks" / "track-0" / commit.MANIFEST).unlink()
     with pytest.raises(Damaged, match="ingest the folder again"):
         Dataset.open(folder, cache(folder))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=6),
+    length=st.integers(1, 100),
+    hop=st.integers(1, 200),
+)
+def test_chunks_by_hop_start_every_hop_stay_inside_and_reach_the_end(lengths, length, hop):
+    regions = [(track, 5, 5 + size) for track, size in enumerate(lengths)]
+    rows = chunks._every(regions, length, hop)
+    for track, start, stop in regions:
+        own = [row for row in rows if row[0] == track]
+        assert [row[1] for row in own] == list(range(start, start + hop * len(own), hop))
+        assert all(start <= a < b <= stop and b - a <= length for _, a, b in own)
+        assert all(b - a == length for _, a, b in own[:-1])
+        if hop <= length:
+            assert own[-1][2] == stop
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_no_sample_of_a_train_chunk_is_in_a_valid_or_test_chunk_whatever_the_parameters(data):
+    """The promise of the dataset, over usable passages, ways to split and ways to lay chunks."""
+    tracks = {}
+    for name in data.draw(
+        st.lists(st.text("abcdef", min_size=1, max_size=4), min_size=1, max_size=4, unique=True)
+    ):
+        edges = sorted(set(data.draw(st.lists(st.integers(0, 4000), min_size=2, max_size=8))))
+        if len(edges) > 1:
+            tracks[name] = [list(pair) for pair in itertools.pairwise(edges)][:: data.draw(st.integers(1, 2))]
+    shares = {name: data.draw(st.floats(0.01, 0.49)) for name in ("valid", "test")}
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    if data.draw(st.booleans()):
+        splits = split_by_track(tracks, **shares, seed=seed)
+    else:
+        guard = data.draw(st.floats(0, 0.5))
+        splits = {
+            name: split_track(usable, 300, name, **shares, guard_seconds=guard, seed=seed)
+            for name, usable in tracks.items()
+        }
+    card = {"tracks": [{"splits": splits[name]} for name in tracks]}
+    dataset = Dataset("d", 300, "", (), chunks.regions_of(card))
+    length = data.draw(st.integers(1, 1500))
+    how = data.draw(st.sampled_from(["count", "hop", "end to end"]))
+    how = {"count": {"count": 50}, "hop": {"hop": data.draw(st.integers(1, 900))}, "end to end": {}}[how]
+    heard: dict[str, set[tuple[int, int]]] = {}
+    for split in chunks.SPLITS:
+        rows = dataset.chunks(split, length, **how).tolist() if dataset.regions[split] else []
+        heard[split] = {(track, at) for track, start, stop in rows for at in range(start, stop)}
+        usable = list(tracks.values())
+        assert all(any(a <= start and stop <= b for a, b in usable[track]) for track, start, stop in rows)
+    assert not heard["train"] & (heard["valid"] | heard["test"])
+    assert not heard["valid"] & heard["test"]
+    assert shared(splits.values())[0] == 0
+
+
+def remote(folder: Storage) -> Storage:
+    """The same folder as an object store shows it: not on this machine's own file system."""
+    return Storage(pafs.SubTreeFileSystem(str(folder.local), folder.fs), "")
+
+
+def test_dataset_on_an_object_store_is_fetched_once_and_shared(folder, tmp_path):
+    first = Dataset.open(remote(folder), tmp_path / "cache")
+    copies = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.arrow")}
+    assert len(copies) == 3
+    again = Dataset.open(remote(folder), tmp_path / "cache")
+    assert {path: path.stat().st_mtime_ns for path in copies} == copies
+    for dataset in (first, again):
+        np.testing.assert_array_equal(dataset.tracks[1][100:900], tone(RATE * 4, 1)[100:900])
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip"])
+def test_dataset_copy_that_was_damaged_is_fetched_anew_beside_the_old_one(folder, tmp_path, harm):
+    held = Dataset.open(remote(folder), tmp_path / "cache")
+    path = sorted((tmp_path / "cache").glob("*.arrow"))[0]
+    data = path.read_bytes()
+    path.unlink()  # a trial may still have the old file mapped
+    path.write_bytes(data[:100] if harm == "truncate" else data[:-1] + bytes([data[-1] ^ 1]))
+    Dataset.open(remote(folder), tmp_path / "cache")
+    assert path.read_bytes() == data
+    np.testing.assert_array_equal(held.tracks[0][:50], tone(RATE * 4, 0)[:50])
+
+
+def test_dataset_damaged_on_the_object_store_refused(folder, tmp_path):
+    path = folder.local / "tracks" / "track-1" / PCM
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(Damaged, match="track-1"):
+        Dataset.open(remote(folder), tmp_path / "cache")
+
+
+def test_track_is_read_as_an_array_is(folder):
+    track, expected = Dataset.open(folder, cache(folder)).tracks[0], tone(RATE * 4, 0)
+    assert len(track) == len(expected)
+    for part in (slice(None), slice(5, 9), slice(-7, None), slice(10, 3), slice(60_000, 10**9)):
+        np.testing.assert_array_equal(track[part], expected[part])
+
+
+def test_train_config_takes_one_way_to_lay_chunks():
+    assert TrainConfig().chunk_samples(16_000) == (128_000, None)
+    assert TrainConfig(hop=2.0).chunk_samples(16_000) == (128_000, 32_000)
+    assert TrainConfig(overlap=0.75).chunk_samples(16_000) == (128_000, 32_000)
+    assert TrainConfig(hop=2.0).num_chunks is None
+    assert TrainConfig.model_validate(TrainConfig(overlap=0).model_dump()).num_chunks is None
+    with pytest.raises(ValueError, match="num_chunks and hop each set where chunks start"):
+        TrainConfig(num_chunks=6400, hop=2.0)

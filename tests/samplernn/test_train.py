@@ -9,8 +9,8 @@ import torch
 from samplernn.attempts import begin_attempt, list_commits, read_lineage, read_metrics, step_name
 from samplernn.checkpoint import load_model
 from samplernn.chunks import Dataset
-from samplernn.errors import Damaged, Diverged
-from samplernn.model import nll_bits
+from samplernn.errors import Damaged, Diverged, OutOfMemory
+from samplernn.step import train_step
 from samplernn.storage import Storage
 from samplernn.train import Logged, Saved, Started, train
 from samplernn.windows import TrainingWindows
@@ -49,6 +49,31 @@ def rows(trial):
     return [
         {k: v for k, v in row.items() if k not in ("seconds", "samples_per_s")} for row in read_metrics(trial)
     ]
+
+
+@pytest.mark.parametrize(
+    ("train", "model"),
+    [
+        (
+            {"lr_schedule": "cosine", "optimiser": "adamw", "weight_decay": 0.1, "accumulate": 3},
+            {"dropout": 0.3},
+        ),
+        ({"lr_schedule": "exponential", "lr_half_life": 5, "clip_by": "norm"}, {"random_h0": True}),
+        ({"precision": "bf16"}, {"features": ["onset"], "rnn_type": "GRU", "learn_h0": True}),
+    ],
+)
+def test_every_setting_resumes_bit_equal(tmp_path, dataset, train, model):
+    tiny = tiny_experiment(**train)
+    experiment = tiny.model_copy(
+        update={"model": tiny.model.model_validate({**tiny.model.model_dump(), **model})}
+    )
+    whole, killed = Storage.open(tmp_path / "whole"), Storage.open(tmp_path / "killed")
+    run(experiment, dataset, whole)
+    run(experiment, dataset, killed, until=lambda e: isinstance(e, Logged) and e.row["step"] == 6)
+    run(experiment, dataset, killed)
+    expected, got = weights(whole, 12), weights(killed, 12)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert rows(whole) == rows(killed)
 
 
 @pytest.mark.parametrize("killed_at", [2, 6, 10])
@@ -120,13 +145,43 @@ def test_nan_ends_as_diverged_with_the_last_good_checkpoint_kept(tmp_path, datas
     trial, steps = Storage.open(tmp_path / "trial"), iter(range(100))
 
     def poisoned(*arguments):
-        return nll_bits(*arguments) * (float("nan") if next(steps) == 5 else 1.0)
+        return train_step(*arguments) * (float("nan") if next(steps) == 5 else 1.0)
 
-    monkeypatch.setattr("samplernn.train.nll_bits", poisoned)
+    monkeypatch.setattr("samplernn.train.train_step", poisoned)
     with pytest.raises(Diverged, match="lower"):
         run(tiny_experiment(), dataset, trial)
     assert [step for step, _ in list_commits(trial, "model")] == [4]
     assert all(bool(torch.isfinite(value).all()) for value in weights(trial, 4).values())
+
+
+def test_a_run_no_better_than_the_histogram_ends_as_diverged(tmp_path, dataset):
+    trial = Storage.open(tmp_path / "trial")
+    slow = tiny_experiment(learning_rate=1e-9, diverge_after=6)
+    with pytest.raises(Diverged, match="histogram"):
+        run(slow, dataset, trial)
+    assert [step for step, _ in list_commits(trial, "model")] == [4]
+
+
+def test_the_test_split_is_evaluated_only_when_validation_improves(tmp_path, dataset, monkeypatch):
+    trial, costs = Storage.open(tmp_path / "trial"), iter([3.0, 2.5, 4.0])
+    asked = []
+
+    def known(model, data, split, experiment):
+        asked.append(split)
+        return next(costs) if split == "valid" else 9.0
+
+    monkeypatch.setattr("samplernn.train.evaluate", known)
+    run(tiny_experiment(), dataset, trial)
+    assert asked == ["valid", "test", "valid", "test", "valid"]
+
+
+def test_running_out_of_memory_says_what_would_fit(tmp_path, dataset, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("samplernn.train.train_step", full)
+    with pytest.raises(OutOfMemory, match="batch_size 3"):
+        run(tiny_experiment(), dataset, Storage.open(tmp_path / "trial"))
 
 
 def test_the_loss_falls_well_below_the_start(tmp_path, dataset):

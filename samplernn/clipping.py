@@ -1,0 +1,45 @@
+"""Where a recording is clipped, seen before channels are mixed and rates changed, which hide it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from samplernn.measures import CLIPPED
+from samplernn.passages import Passages, joined
+
+_RUN = 3
+"""Frames in a row at full scale that make a clipped passage; a lone one is a peak."""
+_PAD_SECONDS = 0.05
+
+
+class Clipping:
+    """Counts the frames at full scale, block after block, and remembers the passages that hold runs of them."""
+
+    def __init__(self, rate: int) -> None:
+        self.frames = 0
+        """Frames with a channel at full scale so far."""
+        self._pad = round(_PAD_SECONDS * rate)
+        self._found: Passages = []
+        self._open = 0
+        """Clipped frames at the end of the last block."""
+
+    def look(self, block: npt.NDArray[np.float32], at: int) -> None:
+        """Look at a block [frames, channels] that begins at frame `at`."""
+        if not len(block) or (float(block.max()) < CLIPPED and float(block.min()) > -CLIPPED):
+            self._open = 0
+            return
+        full: npt.NDArray[np.bool_] = np.any(np.abs(block) >= CLIPPED, axis=1)
+        self.frames += int(np.count_nonzero(full))
+        before = np.ones(self._open, dtype=bool)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], before, full, [False]]).astype(np.int8)))
+        runs = edges.reshape(-1, 2) + at - self._open
+        runs = runs[runs[:, 1] - runs[:, 0] >= _RUN]
+        wide = [[max(0, int(a) - self._pad), int(b) + self._pad] for a, b in runs]
+        self._found = joined(self._found, wide)
+        tail = np.flatnonzero(~full)
+        self._open = min(_RUN, self._open + len(full) if not len(tail) else len(full) - 1 - int(tail[-1]))
+
+    def passages(self, frames: int) -> Passages:
+        """The passages found in a recording of `frames` frames, with a margin on either side."""
+        return [[start, min(stop, frames)] for start, stop in self._found]
