@@ -21,6 +21,7 @@ from orchestrator.audition.albums import WantedAlbum, write_album
 from orchestrator.audition.curves import learning_curves
 from orchestrator.audition.guard import POLICY, Guard
 from orchestrator.audition.index import opaque
+from orchestrator.audition.passage import TrainingPassages
 from orchestrator.audition.preview import sheet
 from orchestrator.audition.room import Room
 from orchestrator.audition.sending import DAMAGED, KEEP, Audio
@@ -62,6 +63,10 @@ def make_app(room: Room, host: str = "127.0.0.1", token: str | None = None, list
         Route("/about/{id}", partial(_about, room)),
         Route("/audio/{id}", partial(_audio, room, audio)),
         Route("/picture/{id}", partial(_picture, room)),
+        Route(
+            "/passage/{id}",
+            partial(_passage, room, TrainingPassages(room.workspace, room.index.config.dataset)),
+        ),
         Route("/sheet/{id}", partial(_sheet, room)),
         Route("/curves", partial(_curves, room)),
         Route("/generate", partial(_generate, room)),
@@ -142,6 +147,18 @@ def _picture(room: Room, request: Request) -> Response:
     except (FileNotFoundError, Damaged, BadAudio) as error:
         return PlainTextResponse(str(error), 422)
     return _png(spectrogram_png(pcm, rate, PICTURE_HEIGHT))
+
+
+def _passage(room: Room, music: TrainingPassages, request: Request) -> Response:
+    sound = room.sound(request.path_params["id"])
+    nearest = sound.measures.get("nearest") if sound else None
+    if nearest is None:
+        return _absent()
+    try:
+        data = music.flac(nearest)
+    except (BadInput, StorageError) as error:
+        return PlainTextResponse(str(error), 404)
+    return Response(data, media_type="audio/flac")
 
 
 def _sheet(room: Room, request: Request) -> Response:

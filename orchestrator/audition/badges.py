@@ -1,17 +1,20 @@
 """What a clip's measures say at a glance: its badges, and how loud it is to be played.
 
-A badge is shown when its measure is there and beyond its limit, so a measure that clips get later (a copy score)
-needs one line here and nothing on the page.
+A badge is shown when its measure is there and beyond its limit, so a measure that clips get later
+needs one line here and nothing on the page. Songs have all of these measures, clips so far fewer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from samplernn.copying import COPIED
 from samplernn.traps import DC, LOOP, NOISE
 
-Measures = Mapping[str, float]
+Measures = Mapping[str, Any]
+"""samplernn.measures.measure of a clip, samplernn.song_measures of a song; lufs is None where all is silent."""
 
 LOUDNESS_DB = -20.0
 """What every clip is matched to: LUFS where they were measured, else decibels of full scale (root mean square)."""
@@ -38,7 +41,7 @@ BADGES: Sequence[Badge] = (
     Badge("dc", "its mean is far from zero", _above("dc", DC)),
     Badge("clipped", "a hundredth of it is at full scale", _above("clipped", 0.01)),
     Badge("trapped", "it fell into a loop, silence, noise or DC", _above("trapped", 1.0)),
-    Badge("copy", "it follows a passage of the training music", _above("copy", 0.9)),
+    Badge("copy", "it follows a passage of the training music", lambda m: m.get("novelty", 1.0) < 1 - COPIED),
 )
 BROKEN = 1 << len(BADGES)
 """The flag of a clip that can't be decoded."""
@@ -53,7 +56,8 @@ def flags(measures: Measures, traps: Collection[str] = ()) -> int:
 
 def gain_db(measures: Measures) -> float:
     """Decibels to play it louder, so that all are equally loud; never so much that its peak passes full scale."""
-    level = measures.get("lufs", measures.get("rms_dbfs"))
+    lufs = measures.get("lufs")
+    level = measures.get("rms_dbfs") if lufs is None else lufs
     if level is None:
         return 0.0
-    return min(LOUDNESS_DB - level, -measures.get("peak_dbfs", 0.0), MAX_GAIN_DB)
+    return float(min(LOUDNESS_DB - level, -measures.get("peak_dbfs", 0.0), MAX_GAIN_DB))

@@ -19,7 +19,8 @@ def find_sweep(workspace: Workspace, name: str) -> str:
         return name
     batch = _batch_of_album(workspace, name) or name
     try:
-        return check_name(commit.read_record(workspace.batch(batch), CONFIG)["sweep"])
+        config = commit.read_record(workspace.batch(batch), CONFIG)
+        return check_name((config.get("sections") or [config])[0]["sweep"])
     except (FileNotFoundError, Damaged) as error:
         known = ", ".join(workspace.names("sweeps")) or "none yet"
         raise BadInput(

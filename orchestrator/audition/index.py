@@ -38,7 +38,7 @@ class Sound:
     file: str
     sha256: str
     bytes: int
-    measures: dict[str, float]
+    measures: dict[str, Any]
     item: tuple[str | int, ...]
     """What marks call it: (trial, step, clip) or (song,)."""
 

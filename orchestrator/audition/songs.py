@@ -51,7 +51,8 @@ class SongIndex:
             config = commit.read_record(self.workspace.batch(batch), CONFIG)
         except (FileNotFoundError, Damaged):
             return False  # it is only just begun
-        known = self.batches if config.get("sweep") == self.sweep else self._others
+        sweeps = {section["sweep"] for section in config.get("sections") or [config]}
+        known = self.batches if self.sweep in sweeps else self._others
         known.add(batch)
         return batch in self.batches
 
@@ -62,9 +63,9 @@ class SongIndex:
             about = json.loads(commit.read_file(folder, ABOUT))
         except (FileNotFoundError, Damaged):
             return  # not finished
-        if SONG not in files:
-            return
         found, recipe = opaque("song", batch, name), about["recipe"]
+        if SONG not in files or recipe["sweep"] != self.sweep:
+            return  # a batch may have songs of several sweeps
         taken = self._titles.setdefault(batch, set())
         title = about.get("title") or Titles().make(recipe, taken)
         taken.add(title)

@@ -30,9 +30,10 @@ from orchestrator.audition.serve import bind
 from orchestrator.picks import Marks, picked
 from orchestrator.workspace import Workspace
 from samplernn import commit
+from samplernn.audio import decode_flac
 from samplernn.errors import BadInput
 from samplernn.measures import measure
-from tests.made import tone
+from tests.made import tone, write_dataset
 from tests.orchestrator.made_sweep import RATE, write_batch, write_clips, write_sweep
 from tests.orchestrator.served import served
 
@@ -300,6 +301,22 @@ def test_album_that_can_not_be_is_refused_and_nothing_written(
     assert not workspace.storage.exists("albums")
 
 
+def test_song_that_copies_has_a_badge_and_the_passage_to_hear_beside_it(workspace: Workspace) -> None:
+    write_dataset(workspace.dataset("toy"), samples=64_000)
+    write_sweep(workspace)
+    nearest = {"at": 0.0, "likeness": 0.9, "track": 1, "track_at": 0.5}
+    measures = {"novelty": 0.1, "nearest": nearest, "lufs": None, "rms_dbfs": -20.0, "peak_dbfs": -6.0}
+    write_batch(workspace, sounds=[tone(RATE, 1)], extra={"measures": measures})
+    commit.write_record(workspace.batch("toy-songs"), "config.json", {"sections": [{"sweep": "toy-sweep"}]})
+    with served(workspace, "toy-sweep") as (_, address), httpx.Client(base_url=address) as client:
+        song = news(client)["songs"][0]
+        pcm, rate = decode_flac(client.get(f"/passage/{song['id']}").content)
+        assert client.get(f"/passage/{clip(news(client))}").status_code == 404
+    assert [badge.name for at, badge in enumerate(BADGES) if song["flags"] & (1 << at)] == ["copy"]
+    assert rate == RATE
+    assert (pcm == tone(64_000, 1)[RATE // 2 : RATE // 2 + 2 * RATE]).all()
+
+
 # What it refuses
 
 
@@ -491,7 +508,7 @@ def test_flags_are_the_badges_whose_measures_are_there_and_beyond_their_limits()
     assert names(measure(noise)) == ["noise"]
     assert names(measure(np.zeros(RATE, np.float32))) == ["silence"]
     assert names(measure((tone(RATE) / 32768).astype(np.float32))) == []
-    assert names({"dc": -0.2, "copy": 0.95, "repetition": 0.99}) == ["loop", "dc", "copy"]
+    assert names({"dc": -0.2, "novelty": 0.1, "repetition": 0.99, "lufs": None}) == ["loop", "dc", "copy"]
 
 
 def test_peaks_are_the_largest_amplitudes_of_their_parts() -> None:

@@ -96,10 +96,22 @@ export class Stage {
     facts.append(this.time);
     if (!this.hooks.blind()) {
       if (measures.flatness !== undefined) facts.append(` · flatness ${measures.flatness.toFixed(3)}`);
-      if (level !== undefined) facts.append(` · level ${level.toFixed(0).replace("-", "−")} ${"lufs" in measures ? "LUFS" : "dB"}`);
+      if (level !== undefined) facts.append(` · level ${level.toFixed(0).replace("-", "−")} ${measures.lufs == null ? "dB" : "LUFS"}`);
       if (this.listener.matched) facts.append(` · played ${about.gain > 0 ? "+" : ""}${about.gain.toFixed(1).replace("-", "−")} dB`);
     }
+    if (parts.includes("copy") && measures.nearest) facts.prepend(this.beside(id, measures.nearest));
     $("about").replaceChildren(facts);
+  }
+
+  // The training passage that a song follows, to hear beside it.
+  beside(id, nearest) {
+    const text = `Hear what it copies at ${clock(nearest.at)}`;
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "beside", textContent: text });
+    button.addEventListener("click", () => {
+      this.listener.pause();
+      new Audio(`/passage/${id}`).play().catch((error) => this.failed(error.message));
+    });
+    return button;
   }
 
   state() {
