@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +27,7 @@ import numpy as np
 import psutil
 import soundfile
 import soxr
+from report import Report
 
 from orchestrator.config import SweepConfig
 from orchestrator.plan import plan
@@ -59,8 +58,6 @@ SEEN = """
 })();
 """
 """Notes when the first clip and the first picture are on the page."""
-
-Figures = dict[str, dict[str, Any]]
 
 
 def make_workspace(root: Path, music: Path, trials: int) -> int:
@@ -172,11 +169,12 @@ def scroll(browser: Any, page: Any) -> list[float]:
         page.mouse.wheel(0, WHEEL_PIXELS)
     for _ in range(WHEELS // 4):
         page.mouse.wheel(WHEEL_PIXELS // 2, 0)
-    reached = page.evaluate(
-        "[document.querySelector('#wall').scrollTop, document.querySelectorAll('.clip').length]"
+    reached, height, drawn = page.evaluate(
+        "(wall => [wall.scrollTop, wall.scrollHeight, wall.querySelectorAll('.clip').length])"
+        "(document.querySelector('#wall'))"
     )
-    if reached[0] < WHEELS * WHEEL_PIXELS / 2 or reached[1] < 100:
-        raise SystemExit(f"the wheel did not scroll the wall (at {reached[0]} px, {reached[1]} clips drawn)")
+    if reached < min(WHEELS * WHEEL_PIXELS, height) / 2 or drawn < 100:
+        raise SystemExit(f"the wheel did not scroll the wall (at {reached} px, {drawn} clips drawn)")
     for jump in range(JUMPS):
         share = (jump * 7 % JUMPS) / JUMPS
         page.evaluate(
@@ -204,17 +202,13 @@ def tasks(trace: dict[str, Any]) -> list[float]:
     return found
 
 
-def measure_room(workspace: Path, chromium: str, repeats: int) -> Figures:
+def measure_room(workspace: Path, chromium: str, repeats: int) -> Report:
     """Every figure of one workspace; the first scroll makes the pictures, later ones find them."""
     from playwright.sync_api import sync_playwright
 
-    figures: Figures = {}
-
-    def add(name: str, unit: str, samples: list[float]) -> None:
-        figures[name] = {"value": statistics.median(samples), "unit": unit, "samples": samples}
-
+    report = Report()
     with server(workspace) as (address, process, seconds), sync_playwright() as playwright:
-        add("all clips known after", "s", [seconds])
+        report.add("all clips known after", "s", [seconds])
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--mute-audio"])
         shown: list[dict[str, float]] = []
         for run in range(repeats):
@@ -222,8 +216,8 @@ def measure_room(workspace: Path, chromium: str, repeats: int) -> Figures:
             found = scroll(browser, page)
             kind = "cold" if run == 0 else "warm"
             if run < 2:
-                add(f"longest task while scrolling, {kind}", "ms", [max(found)])
-                add(
+                report.add(f"longest task while scrolling, {kind}", "ms", [max(found)])
+                report.add(
                     f"tasks over {LONG_MS:.0f} ms while scrolling, {kind}",
                     "count",
                     [sum(t > LONG_MS for t in found)],
@@ -231,10 +225,10 @@ def measure_room(workspace: Path, chromium: str, repeats: int) -> Figures:
             shown.append(times)
             page.close()
         for name in shown[0]:
-            add(name, "ms", [times[name] for times in shown])
+            report.add(name, "ms", [times[name] for times in shown])
         browser.close()
-        add("server's peak memory", "MB", [peak_mb(process)])
-    return figures
+        report.add("server's peak memory", "MB", [peak_mb(process)])
+    return report
 
 
 def main() -> None:
@@ -254,14 +248,13 @@ def main() -> None:
         clips = trials * CHECKPOINTS * CLIPS
         if not (root / "sweeps" / "big").exists():
             clips = make_workspace(root, asked.music, trials)
-        figures = measure_room(root, asked.chromium, repeats=2 if asked.quick else 4)
+        report = measure_room(root, asked.chromium, repeats=2 if asked.quick else 4)
     print(f"{clips:,} clips of {clips // CHECKPOINTS // CLIPS} trials")
-    for name, figure in figures.items():
+    for name, figure in report.figures.items():
         spread = "  ".join(f"{sample:.0f}" for sample in figure["samples"])
         print(f"{name:45} {figure['value']:9.1f} {figure['unit']:6} {spread}")
     if asked.json:
-        machine = {"cpu": platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-        asked.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1))
+        report.write(asked.json)
 
 
 if __name__ == "__main__":
