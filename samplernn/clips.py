@@ -13,7 +13,7 @@ from samplernn.folding import fold
 from samplernn.generate.backends import choose_backend
 from samplernn.generate.engine import Engine, generate_whole
 from samplernn.generate.song import Song
-from samplernn.measures import measure
+from samplernn.measures import decimate, measure, repetition
 from samplernn.model import SampleRNN
 from samplernn.storage import Storage
 
@@ -40,8 +40,9 @@ def make_clips(
     for index, made in enumerate(generate_whole(engine, songs)):
         tags = {"title": f"clip {index} of step {about.step}"}
         files[f"clip-{index}.flac"] = encode_flac(made.pcm, about.sample_rate, tags)
-        heard = measure(made.pcm.astype(np.float32) / np.float32(32768))
-        measures.append({**heard, "trapped": float(bool(made.traps))})
+        audio = made.pcm.astype(np.float32) / np.float32(32768)
+        repeats, _ = repetition(decimate(audio, about.sample_rate))
+        measures.append({**measure(audio), "repetition": repeats, "trapped": float(bool(made.traps))})
     files["measures.json"] = commit.to_json(measures)
     commit.write_commit(
         trial.at("clips", step_name(about.step, attempt)),

@@ -135,6 +135,7 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
         )
 
 
+@pytest.mark.system
 def test_the_first_worker_names_the_engine_and_another_one_is_refused(workspace, ray_local, capsys):
     wanted = job("pinned", songs=2)
     assert generate(workspace, wanted, GenerateRun(actors=1, backend="torch"), console()) == {}
@@ -146,6 +147,7 @@ def test_the_first_worker_names_the_engine_and_another_one_is_refused(workspace,
         generate(workspace, job("eight", songs=1), GenerateRun(backend="torch", precision="int8"), console())
 
 
+@pytest.mark.system
 def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, tmp_path):
     riff = write_sound(tmp_path / "riff.wav", seconds=2, rate=22_050)
     wanted = job(
