@@ -321,9 +321,10 @@ def test_decode_apart_one_server_decodes_many_files_and_leaves_no_process(tmp_pa
 def _instead_of_the_decoder(tmp_path, monkeypatch, code: str) -> None:
     """Put some code in the place of the child's decoder."""
     lines = ["import os", "from samplernn import decode_process as d", "def decode(*_):", f"    {code}"]
-    (tmp_path / "stand_in.py").write_text("\n".join([*lines, "d.decode_signal = decode", "d.serve()"]))
+    module = f"stand_in_for_{tmp_path.name}"  # of its own: an idle server of the test before must not serve this one
+    (tmp_path / f"{module}.py").write_text("\n".join([*lines, "d.decode_signal = decode", "d.serve()"]))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setattr(decode_process, "_MODULE", "stand_in")
+    monkeypatch.setattr(decode_process, "_MODULE", module)
 
 
 def test_flac_comes_back_sample_for_sample_with_its_tags(tmp_path):
