@@ -135,7 +135,7 @@ def test_bf16_stays_near_fp32():
     assert float(rounded.detach()) == pytest.approx(float(exact.detach()), rel=2e-3)
     assert all(g.dtype == torch.float32 for g in got)
     one, other = (torch.cat([g.flatten() for g in grads]) for grads in (got, wanted))
-    assert float(torch.nn.functional.cosine_similarity(one, other, dim=0)) > 0.999
+    assert float(torch.nn.functional.cosine_similarity(one, other, dim=0)) > 0.995
 
 
 @pytest.mark.parametrize("rnn_type", ["LSTM", "GRU", "GRU-torch"])
