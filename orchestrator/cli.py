@@ -192,7 +192,7 @@ def pick(
     workspace: Where = None,
     drop: Annotated[bool, typer.Option("--drop", help="Take this listener's pick back.")] = False,
 ) -> None:
-    """List the checkpoints of a sweep that listeners picked, or pick one: what is picked is never pruned.
+    """List the checkpoints of a sweep that listeners picked, or pick one.
 
     Example: orchestrator pick overnight trial=0042 step=15000
     """
