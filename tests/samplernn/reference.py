@@ -13,7 +13,7 @@ def sigmoid(x):
 
 
 class Weights:
-    """Parameters by dotted name, with weight norm applied: w = g v / ||v||, one g an output. `moved` is added to them."""
+    """Parameters by dotted name, with weight norm applied: w = g v / ||v||, g one an output; `moved` is added."""
 
     def __init__(self, model, moved=()):
         self.values = {

@@ -18,7 +18,6 @@ from samplernn.config import ModelConfig
 from samplernn.model import BITS_PER_NAT, SampleRNN, nll_bits
 from tests.samplernn import reference
 
-
 STEP = 1e-6
 """Of the float64 reference's parameters, for a central difference: exact to about 1e-9."""
 
@@ -152,7 +151,9 @@ def test_gradients_equal_finite_differences_of_the_reference(config, seed):
     weight = rng.random(16)
     features = rng.random((16 // config.context, 1)) if config.features else None
     given = None if features is None else torch.from_numpy(features).float()[None]
-    short, _ = model.bits(full, model.initial_state(1), torch.from_numpy(weight).float()[None], features=given)
+    short, _ = model.bits(
+        full, model.initial_state(1), torch.from_numpy(weight).float()[None], features=given
+    )
     logits, _ = model(full, model.initial_state(1), given)
     nats = cross_entropy(logits[0], full[0, config.context :], reduction="none")
     plain = (nats * torch.from_numpy(weight).float()).sum() * BITS_PER_NAT
