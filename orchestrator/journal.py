@@ -4,6 +4,7 @@ Entries are records journal/<seq>.json with consecutive numbers, written by the 
 
     start    trial, attempt, step      a worker began (or went on with) a trial
     report   trial, attempt, step, bits, decision
+    failure  trial, cause, reason      its worker failed (failures.py), and it is tried again
     end      trial, state (done | stopped | failed), reason
 
 and a batch of songs':
