@@ -1,10 +1,10 @@
 """Why a trial fell over, and whether it is tried again. Knows no Ray, so that a simulated sweep decides the same.
 
-    lost       its node is gone, or was about to be      again, however often
-    killed     its worker died or hung                   again, `retries` times
-    oom        it did not fit into memory                once more, in a fresh process
-    diverged   it has come to nothing                    never again
-    error      the code, the config or the data          not by this run: the same command tries again, once it is mended
+lost       its node is gone, or was about to be      again, however often
+killed     its worker died or hung                   again, `retries` times
+oom        it did not fit into memory                once more, in a fresh process
+diverged   it has come to nothing                    never again
+error      the code, the config or the data          not by this run: the same command tries again, once it is mended
 """
 
 from __future__ import annotations

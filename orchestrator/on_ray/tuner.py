@@ -67,7 +67,7 @@ def per_trial(resources: Resources) -> dict[str, float]:
         if amount > has:
             raise BadInput(
                 f"a trial asks for {amount:g} {name.upper()} and the largest node has {has:g}; "
-                f"lower run.resources.{name}s or add a larger node"
+                f"lower resources.{name}s or add a larger node"
             )
     return want
 
@@ -96,7 +96,8 @@ def run_trials(
     scheduler = JournalScheduler(Decisions(config.schedule, steps, journal), journal, run.retries, seen)
     where = str(workspace.storage)
     jobs = [
-        assignment(where, config.name, config.dataset, t.name, t.experiment, run.free_disk_gb) for t in waiting
+        assignment(where, config.name, config.dataset, t.name, t.experiment, run.free_disk_gb)
+        for t in waiting
     ]
     with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch, stopping_tune():
         tuner = Tuner(
