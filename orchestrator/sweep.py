@@ -66,9 +66,7 @@ def _train(workspace: Workspace, asked: SweepFile, planned: list[PlannedTrial], 
         _record(workspace, config, planned)
         shipping = start_shipper(workspace, config.name, asked.run.tracking, view.say)
         try:
-            run_trials(
-                workspace, config, asked.run, resources, planned, Teller(board, view.say).seen, view.tick
-            )
+            run_trials(workspace, asked, resources, planned, Teller(board, view.say).seen, view.tick)
             drain = DRAIN_S
         finally:
             if shipping is not None:

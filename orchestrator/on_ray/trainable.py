@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from ray import tune
 
+from orchestrator.config import Retention, SweepFile
 from orchestrator.failures import Preempted
 from orchestrator.on_ray.placement import assigned_device, whereabouts
+from orchestrator.retention import retain
 from orchestrator.room import shortage, writable
 from orchestrator.workspace import Workspace
 from samplernn.chunks import Dataset, cache_folder
@@ -28,17 +30,16 @@ LOOK_AGAIN_S = 5.0
 Report = dict[str, Any]
 
 
-def assignment(
-    workspace: str, sweep: str, dataset: str, trial: str, experiment: Experiment, free_disk_gb: float
-) -> dict[str, Any]:
+def assignment(workspace: Workspace, asked: SweepFile, trial: str, experiment: Experiment) -> dict[str, Any]:
     """What a worker is told; plain values, so that it is readable wherever Ray shows it."""
     return {
-        "workspace": workspace,
-        "sweep": sweep,
-        "dataset": dataset,
+        "workspace": str(workspace.storage),
+        "sweep": asked.name,
+        "dataset": asked.dataset,
         "trial": trial,
         "experiment": experiment.model_dump(mode="json"),
-        "free_disk_gb": free_disk_gb,
+        "retention": asked.retention.model_dump(mode="json"),
+        "free_disk_gb": asked.run.free_disk_gb,
     }
 
 
@@ -77,11 +78,12 @@ def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Iterator[Report]:
     says so, commits a checkpoint and raises Preempted.
     """
     torch.set_num_threads(_cores())
-    trial = Workspace.open(job["workspace"]).trial(job["sweep"], job["trial"])
+    workspace = Workspace.open(job["workspace"])
+    trial = workspace.trial(job["sweep"], job["trial"])
     while True:
         broken = None
         try:
-            yield from _attempt(job, trial, stop)
+            yield from _attempt(job, workspace, trial, stop)
         except Damaged:
             raise
         except StorageError as error:
@@ -97,18 +99,22 @@ def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Iterator[Report]:
     yield {"kind": "done", "done": True}
 
 
-def _attempt(job: dict[str, Any], trial: Storage, stop: Callable[[], bool]) -> Iterator[Report]:
+def _attempt(
+    job: dict[str, Any], workspace: Workspace, trial: Storage, stop: Callable[[], bool]
+) -> Iterator[Report]:
     """From the trial's newest checkpoint to its end, or until stop() says so."""
     yield from _room(job, trial, stop)
     experiment = Experiment.model_validate(job["experiment"])
+    retention = Retention.model_validate(job["retention"])
     device = assigned_device()
-    dataset = Dataset.open(Workspace.open(job["workspace"]).dataset(job["dataset"]), cache_folder())
+    dataset = Dataset.open(workspace.dataset(job["dataset"]), cache_folder())
     reported = 0.0
     for event in train(experiment, dataset, trial, device=device, stop=stop, about=whereabouts(device)):
         match event:
             case Started(attempt, step):
                 yield {"kind": "start", "attempt": attempt, "step": step}
             case Saved(step, bits):
+                retain(workspace, job["sweep"], job["trial"], retention)
                 yield {"kind": "saved", "attempt": attempt, "step": step, "bits": bits}
             case Logged(row):
                 if time.monotonic() - reported > REPORT_EVERY_S:

@@ -15,12 +15,13 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
 from cluster.connect import largest_node
-from orchestrator.config import Resources, SweepConfig, SweepRun
+from orchestrator.config import Resources, SweepFile
 from orchestrator.interrupt import stopping_tune
 from orchestrator.journal import Journal
 from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report
 from orchestrator.on_ray.trainable import TrialWorker, assignment
 from orchestrator.plan import PlannedTrial
+from orchestrator.rollback import carry_out
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
 
@@ -74,8 +75,7 @@ def per_trial(resources: Resources) -> dict[str, float]:
 
 def run_trials(
     workspace: Workspace,
-    config: SweepConfig,
-    run: SweepRun,
+    asked: SweepFile,
     resources: dict[str, float],
     planned: list[PlannedTrial],
     seen: Callable[[str, Report], None],
@@ -87,25 +87,22 @@ def run_trials(
     KeyboardInterrupt on Ctrl-C, once Tune has ended in order; StorageError when the journal can't be written, BadInput
     when the first trials all fail with the same error.
     """
-    journal = Journal(workspace.sweep(config.name))
+    journal = Journal(workspace.sweep(asked.name))
+    carry_out(workspace, asked.name, journal)
     ended = journal.ended()
     waiting = [trial for trial in planned if not ended.get(trial.name, {}).get("final", False)]
     if not waiting:
         return
     steps = {trial.name: trial.experiment.train.max_steps for trial in planned}
-    scheduler = JournalScheduler(Decisions(config.schedule, steps, journal), journal, run.retries, seen)
-    where = str(workspace.storage)
-    jobs = [
-        assignment(where, config.name, config.dataset, t.name, t.experiment, run.free_disk_gb)
-        for t in waiting
-    ]
+    scheduler = JournalScheduler(Decisions(asked.schedule, steps, journal), journal, asked.run.retries, seen)
+    jobs = [assignment(workspace, asked, trial.name, trial.experiment) for trial in waiting]
     with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch, stopping_tune():
         tuner = Tuner(
             tune.with_resources(TrialWorker, resources),
             param_space={"job": tune.grid_search(jobs)},
             tune_config=TuneConfig(
                 scheduler=scheduler,
-                max_concurrent_trials=run.max_concurrent,
+                max_concurrent_trials=asked.run.max_concurrent,
                 reuse_actors=False,
                 trial_dirname_creator=_folder,
             ),
@@ -113,7 +110,7 @@ def run_trials(
                 name="tune",
                 storage_path=str(Path(scratch)),
                 verbose=0,
-                callbacks=[_Hooks(scheduler, run.patience, tick)],
+                callbacks=[_Hooks(scheduler, asked.run.patience, tick)],
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 failure_config=FailureConfig(max_failures=-1),
             ),
