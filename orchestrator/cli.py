@@ -208,6 +208,49 @@ def pick(
         out.print(f"next: {line}", markup=False, soft_wrap=True)
 
 
+@app.command(cls=taking("orchestrator.config:Retention"), short_help="Remove checkpoints that nobody needs.")
+def prune(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")],
+    settings: Settings = None,
+    workspace: Where = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be removed, and its size.")
+    ] = False,
+) -> None:
+    """Remove the checkpoints of a sweep that nobody needs: neither among the best nor the newest, nor picked.
+
+    Clips always stay, and so do checkpoints that songs were made from. What a kill cut short is removed as well.
+
+    Example: orchestrator prune overnight best=1 --dry-run
+    """
+    from orchestrator.asked import prune_asked
+    from orchestrator.prune import prune as run_prune
+
+    retention = prune_asked(settings or [])
+    run_prune(_open(workspace), name, retention, dry=dry_run, console=out)
+
+
+@app.command(
+    cls=taking("orchestrator.config:RollbackConfig"),
+    short_help="Let a trial go on from an earlier checkpoint.",
+)
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")], settings: Settings = None, workspace: Where = None
+) -> None:
+    """Let a trial go on from an earlier checkpoint, also one that is done, stopped or failed.
+
+    What it did after that step no longer counts; nothing is to be deleted by hand. The sweep's own command then trains
+    it from there.
+
+    Example: orchestrator rollback overnight trial=0042 step=15000
+    """
+    from orchestrator.asked import rollback_asked
+    from orchestrator.rollback import rollback as run_rollback
+
+    config = rollback_asked(settings or [])
+    out.print(run_rollback(_open(workspace), name, config), markup=False, soft_wrap=True)
+
+
 @app.command(
     cls=taking("orchestrator.config:GenerateFile"),
     short_help="Generate songs from a sweep's best checkpoint.",

@@ -321,6 +321,15 @@ class PickConfig(Frozen):
     """Whose pick it is; null is this account's name."""
 
 
+class RollbackConfig(Frozen):
+    """`rollback SWEEP trial=... step=...`: a trial goes on from an earlier checkpoint."""
+
+    trial: str
+    """The trial, or its number."""
+    step: Annotated[int, Field(ge=0)]
+    """The checkpoint's step; what came after it no longer counts."""
+
+
 class AlbumTrack(Frozen):
     """A song, or a region of one."""
 
