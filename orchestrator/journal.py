@@ -14,10 +14,15 @@ and a batch of songs':
     lost     number, reason, songs         it died or hung; its songs go back to the queue
     song     song                          a song is committed
     failed   song, reason                  it is given up
+
+Each also says when: `run` counts the drivers that opened the journal, and `at` is seconds of that driver's monotonic
+clock since it did. The order is that of `seq`: a clock that is set back, or in another time zone, changes nothing.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from samplernn import commit
@@ -28,17 +33,24 @@ Entry = dict[str, Any]
 
 
 class Journal:
-    """The journal of one sweep or batch, open for appending; `entries` holds everything in its order."""
+    """The journal of one sweep or batch, open for appending; `entries` holds everything in its order.
 
-    def __init__(self, folder: Storage) -> None:
-        self._folder = folder.at("journal")
-        self.entries = read_journal(folder)
+    Without a folder it is kept in memory alone: a simulation's, which also has a clock of its own.
+    """
+
+    def __init__(self, folder: Storage | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder = None if folder is None else folder.at("journal")
+        self.entries = [] if folder is None else read_journal(folder)
         self._next = self.entries[-1]["seq"] + 1 if self.entries else 1
+        self._run = self.entries[-1].get("run", 1) + 1 if self.entries else 1
+        self._clock, self._opened = clock, clock()
 
     def add(self, kind: str, trial: str | None = None, **what: Any) -> Entry:
         """Commit one entry; returns when it is on storage."""
-        entry = {"seq": self._next, "kind": kind, **({} if trial is None else {"trial": trial}), **what}
-        commit.write_record(self._folder, f"{self._next:08d}.json", entry)
+        when = {"run": self._run, "at": round(self._clock() - self._opened, 3)}
+        entry = {"seq": self._next, **when, "kind": kind, **({} if trial is None else {"trial": trial}), **what}
+        if self._folder is not None:
+            commit.write_record(self._folder, f"{self._next:08d}.json", entry)
         self._next += 1
         self.entries.append(entry)
         return entry
