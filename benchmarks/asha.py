@@ -46,7 +46,14 @@ def sweep(name: str, steps: int, schedule: Schedule) -> SweepConfig:
         "train.learning_rate": [0.0005, 0.001, 0.002, 0.004],
     }
     base = {"model": {"n_rnn": 1, "skip_conn": False, "emb_size": 32}, "train": train}
-    body = {"name": name, "dataset": "music", "base": base, "space": space, "search": "random", "num_samples": 24}
+    body = {
+        "name": name,
+        "dataset": "music",
+        "base": base,
+        "space": space,
+        "search": "random",
+        "num_samples": 24,
+    }
     return build(SweepConfig, {**body, "schedule": schedule.model_dump()})
 
 
@@ -85,9 +92,13 @@ def makespan(report: Report, workspace: Workspace, name: str, schedule: Schedule
     real = max(span.end for span in spans)
     outcome = simulate(recorded_courses(workspace, name), recorded_cluster(workspace, name), schedule)
     told(report, f"{name}: makespan", "s", [real])
-    told(report, f"{name}: simulated makespan / real", "ratio", [outcome.makespan_s / real], "goal 0.9 to 1.1")
+    told(
+        report, f"{name}: simulated makespan / real", "ratio", [outcome.makespan_s / real], "goal 0.9 to 1.1"
+    )
     idle = idleness(spans)
-    told(report, f"{name}: seconds between two trials of a slot", "s", idle.between or [0.0], "goal 5 at most")
+    told(
+        report, f"{name}: seconds between two trials of a slot", "s", idle.between or [0.0], "goal 5 at most"
+    )
     told(report, f"{name}: idle share between trials", "ratio", [idle.share])
 
 
@@ -119,12 +130,20 @@ def main() -> None:
     bits, share = replayed(courses, asha, slots)
     told(report, "ASHA replayed: behind the best", "bits", [bits - best], "goal 0.02 at most")
     told(report, "ASHA replayed: share of the steps", "ratio", [share], "goal 0.4 at most")
-    orders = [replayed(random.Random(seed).sample(courses, len(courses)), asha, slots) for seed in range(ORDERS)]
+    orders = [
+        replayed(random.Random(seed).sample(courses, len(courses)), asha, slots) for seed in range(ORDERS)
+    ]
     told(report, f"ASHA in {ORDERS} orders: behind the best", "bits", [bits - best for bits, _ in orders])
     told(report, f"ASHA in {ORDERS} orders: share of the steps", "ratio", [share for _, share in orders])
     found = min(trial.best[1] for trial in real.trials if trial.best)
     told(report, "ASHA for real: behind the best", "bits", [found - best], "goal 0.02 at most")
-    told(report, "ASHA for real: share of the steps", "ratio", [steps_taken(real) / steps_taken(full)], "goal 0.4")
+    told(
+        report,
+        "ASHA for real: share of the steps",
+        "ratio",
+        [steps_taken(real) / steps_taken(full)],
+        "goal 0.4",
+    )
     if asked.json:
         report.write(asked.json)
 

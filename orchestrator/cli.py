@@ -380,11 +380,9 @@ def _dataset_again(workspace: Workspace, name: str, report: bool, config: Export
 
 
 def _run_sweep(workspace: Workspace, asked: SweepFile) -> None:
-    from orchestrator.sweep import run_sweep, unfinished
+    from orchestrator.sweep import run_sweep
 
     view = run_sweep(workspace, asked, out)
-    if unfinished(view):
-        raise KeyboardInterrupt
     failed = [trial for trial in view.trials if trial.state == "failed"]
     for trial in failed:
         out.print(f"{trial.name} {trial.reason}", style="red", markup=False, soft_wrap=True)

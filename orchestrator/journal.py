@@ -2,6 +2,8 @@
 
 Entries are records journal/<seq>.json with consecutive numbers, written by the one driver. A sweep's:
 
+    begin    gpus, budget              a run of the driver: the GPUs that a trial takes, what may be used
+    suggest  trial, number, overrides  tpe's next point; without a trial where it is `impossible`, for that reason
     start    trial, attempt, step      a worker began (or went on with) a trial
     report   trial, attempt, step, bits, decision
     failure  trial, cause, reason      its worker failed (failures.py), and it is tried again
@@ -30,6 +32,8 @@ from samplernn.errors import Damaged
 from samplernn.storage import Storage
 
 Entry = dict[str, Any]
+RUNNING = ("start", "report", "failure")
+"""Kinds of entries after which a trial is under way."""
 
 
 class Journal:
@@ -47,13 +51,24 @@ class Journal:
 
     def add(self, kind: str, trial: str | None = None, **what: Any) -> Entry:
         """Commit one entry; returns when it is on storage."""
-        when = {"run": self._run, "at": round(self._clock() - self._opened, 3)}
-        entry = {"seq": self._next, **when, "kind": kind, **({} if trial is None else {"trial": trial}), **what}
+        when = {"run": self._run, "at": round(self.now, 3)}
+        entry = {
+            "seq": self._next,
+            **when,
+            "kind": kind,
+            **({} if trial is None else {"trial": trial}),
+            **what,
+        }
         if self._folder is not None:
             commit.write_record(self._folder, f"{self._next:08d}.json", entry)
         self._next += 1
         self.entries.append(entry)
         return entry
+
+    @property
+    def now(self) -> float:
+        """Seconds since it was opened, as entries have them in `at`."""
+        return self._clock() - self._opened
 
     def ended(self) -> dict[str, Entry]:
         """The end entry of every trial that has one and was not rolled back since."""

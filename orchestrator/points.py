@@ -15,6 +15,8 @@ from orchestrator.space import Dimension, Space, in_order
 Point = dict[str, Any]
 """Dotted names of the space and their values; a conditional name is there only where its condition holds."""
 
+COUNTED = 100_000
+"""Combinations up to which those of a conditional space are counted one by one."""
 FRUITLESS = 1000
 """Draws in a row that were all there already, after which a space is taken to hold no more."""
 
@@ -30,13 +32,13 @@ def points(config: SweepConfig) -> Iterator[Point]:
 
 
 def at_most(config: SweepConfig) -> int:
-    """The number of trials, without walking through them; where settings are conditional there may be fewer."""
+    """The number of trials; of a very large space with conditions a bound, for there may be fewer."""
     space = config.space
-    finite = math.prod(map(len, _single_values(space).values()))
+    size = _size(space)
     if config.search == "grid":
-        return finite
+        return size or 0
     count = (config.num_samples or 0) * math.prod(len(d.grid) for d in space.values() if d.grid is not None)
-    return min(count, finite) if all(d.values is not None for d in space.values()) else count
+    return count if size is None else min(count, size)
 
 
 def combinations(space: Space, values: Mapping[str, Sequence[Any]]) -> Iterator[Point]:
@@ -56,7 +58,7 @@ def combinations(space: Space, values: Mapping[str, Sequence[Any]]) -> Iterator[
     return walk(in_order(space), {})
 
 
-def draws(space: Space, seed: int) -> Iterator[list[Point]]:
+def draws(space: Space, seed: int | str) -> Iterator[list[Point]]:
     """Draw after draw, each with every combination of the grids in the space; no point comes twice.
 
     A setting's n-th value depends on the seed, n and its name alone: it is the same beside every value of a grid.
@@ -74,7 +76,7 @@ def draws(space: Space, seed: int) -> Iterator[list[Point]]:
             return
 
 
-def drawn(space: Space, seed: int, number: int) -> dict[str, Sequence[Any]]:
+def drawn(space: Space, seed: int | str, number: int) -> dict[str, Sequence[Any]]:
     """The values of one draw: a single one of each setting, and all of a grid's."""
     return {name: d.grid or [draw(d, f"{seed}/{number}/{name}")] for name, d in space.items()}
 
@@ -103,6 +105,17 @@ def _sampled(space: Space, seed: int, count: int) -> Iterator[Point]:
             index, at = divmod(index, len(values[name]))
             point[name] = values[name][at]
         yield {name: point[name] for name in names}
+
+
+def _size(space: Space) -> int | None:
+    """Points of a space; None where a range is continuous."""
+    values = _single_values(space)
+    if len(values) < len(space):
+        return None
+    product = math.prod(map(len, values.values()))
+    if any(dimension.when for dimension in space.values()) and product <= COUNTED:
+        return sum(1 for _ in combinations(space, values))
+    return product
 
 
 def _single_values(space: Space) -> dict[str, Sequence[Any]]:

@@ -6,6 +6,7 @@ seeded anew for each, and the study hears a live sweep and a resumed one from th
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
 from orchestrator.config import SweepConfig
-from orchestrator.points import Point
+from orchestrator.points import FRUITLESS, Point, draws
 from orchestrator.space import in_order
 from samplernn.errors import Damaged
 
@@ -33,6 +34,7 @@ class Suggestions:
         self._asked: dict[str, Trial] = {}
         self._reports: dict[str, dict[int, float]] = {}
         self._next: Trial | None = None
+        self._tried: set[str] = set()
         self.number = 0
         """Of the next suggestion."""
 
@@ -46,21 +48,32 @@ class Suggestions:
             elif entry["kind"] == "end" and entry["final"] and entry["trial"] in self._asked:
                 self._tell(entry["trial"], entry["state"])
 
-    def next(self) -> Point:
-        """The point to try next; it counts once the journal's entry of it is heard."""
-        self._study.sampler = TPESampler(seed=zlib.crc32(f"{self._seed}/{self.number}".encode()))
+    def next(self) -> Point | None:
+        """The point to try next; it counts once the journal's entry of it is heard. None when all were tried.
+
+        Where Optuna repeats itself, which would train the same model again, it is a drawn point instead.
+        """
+        seed = f"{self._seed}/{self.number}"
+        self._study.sampler = TPESampler(seed=zlib.crc32(seed.encode()))
         self._next = self._study.ask()
-        return self._walk(self._next)
+        point = self._walk(self._next)
+        if json.dumps(point) not in self._tried:
+            return point
+        self._study.tell(self._next, state=TrialState.FAIL)  # which it leaves out of account
+        self._next = None
+        drawn = itertools.islice(draws(self._space, seed), FRUITLESS)
+        return next((point for (point,) in drawn if json.dumps(point) not in self._tried), None)
 
     def _hear_suggestion(self, entry: Entry) -> None:
         point = entry["overrides"]
         trial, self._next = self._next, None
-        if trial is None:  # an earlier run's: what it tried is told again, not asked again
+        if trial is None:  # an earlier run's, or a drawn one: it is told, not asked
             self._check(entry)
             self._study.enqueue_trial({name: self._coded(name, value) for name, value in point.items()})
             trial = self._study.ask()
             self._walk(trial)
         self.number += 1
+        self._tried.add(json.dumps(point))
         if "trial" in entry:
             self._asked[entry["trial"]], self._reports[entry["trial"]] = trial, {}
         else:

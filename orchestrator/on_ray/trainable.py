@@ -24,13 +24,14 @@ from samplernn.errors import Damaged, StorageError
 from samplernn.storage import Storage
 from samplernn.train import Logged, Saved, Started, train
 
-REPORT_EVERY_S = 2.0
 LOOK_AGAIN_S = 5.0
 """Seconds between two looks at a full disk."""
 Report = dict[str, Any]
 
 
-def assignment(workspace: Workspace, asked: SweepFile, trial: str, experiment: Experiment) -> dict[str, Any]:
+def assignment(
+    workspace: Workspace, asked: SweepFile, trial: str, experiment: Experiment, report_every_s: float
+) -> dict[str, Any]:
     """What a worker is told; plain values, so that it is readable wherever Ray shows it."""
     return {
         "workspace": str(workspace.storage),
@@ -40,6 +41,7 @@ def assignment(workspace: Workspace, asked: SweepFile, trial: str, experiment: E
         "experiment": experiment.model_dump(mode="json"),
         "retention": asked.retention.model_dump(mode="json"),
         "free_disk_gb": asked.run.free_disk_gb,
+        "report_every_s": report_every_s,
     }
 
 
@@ -62,6 +64,10 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             return next(self._reports)
         finally:
             self._working = False
+
+    def end_soon(self) -> None:
+        """Called between two steps: the next one commits a checkpoint, and is the last."""
+        self._asked_to_end = True
 
     def _terminate(self, signum: int, frame: FrameType | None) -> None:
         """A step that is under way ends with a checkpoint; a second signal, and one between steps, end at once."""
@@ -117,7 +123,7 @@ def _attempt(
                 retain(workspace, job["sweep"], job["trial"], retention)
                 yield {"kind": "saved", "attempt": attempt, "step": step, "bits": bits}
             case Logged(row):
-                if time.monotonic() - reported > REPORT_EVERY_S:
+                if time.monotonic() - reported > job["report_every_s"]:
                     reported = time.monotonic()
                     yield {**row, "kind": "log"}
                 yield from _room(job, trial, stop)
