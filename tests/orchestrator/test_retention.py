@@ -199,16 +199,13 @@ def test_a_rollback_cut_short_is_carried_out_by_the_next_run(workspace):
     assert "one" not in journal.ended()
     for _ in range(2):
         carry_out(workspace, "one", Journal(workspace.sweep("one")))
-    assert [start for start in sorted(workspace.trial("one", name).at("attempts").names())] == [
-        "0001.json",
-        "0002.json",
-    ]
+    assert workspace.trial("one", name).at("attempts").names() == ["0001.json", "0002.json"]
     assert steps_of(workspace, name) == [4, 8, 12]
 
 
 def test_rollback_to_what_is_not_there_is_refused(workspace):
     name = train_trial(workspace)
     for words in ({"trial": name, "step": 7}, {"trial": "0009", "step": 8}):
-        with pytest.raises(BadInput, match="there are: \\[4|it has: 0000"):
+        with pytest.raises(BadInput, match=r"there are: \[4|it has: 0000"):
             rollback(workspace, "one", RollbackConfig(**words))
     assert SweepView.open(workspace, "one").trials[0].state == "done"
