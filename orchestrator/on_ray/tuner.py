@@ -18,7 +18,7 @@ from cluster.connect import largest_node
 from orchestrator.config import Resources, SweepFile
 from orchestrator.interrupt import stopping_tune
 from orchestrator.journal import Journal
-from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report
+from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report, end_stopped
 from orchestrator.on_ray.trainable import TrialWorker, assignment
 from orchestrator.plan import PlannedTrial
 from orchestrator.rollback import carry_out
@@ -89,6 +89,7 @@ def run_trials(
     """
     journal = Journal(workspace.sweep(asked.name))
     carry_out(workspace, asked.name, journal)
+    end_stopped(journal)
     ended = journal.ended()
     waiting = [trial for trial in planned if not ended.get(trial.name, {}).get("final", False)]
     if not waiting:
