@@ -29,7 +29,7 @@ from samplernn.kernels import keep_heap
 from samplernn.splits import split_track
 from samplernn.step import train_step
 from samplernn.storage import Storage
-from samplernn.train import _fresh, _windows
+from samplernn.train import _windows, fresh
 from samplernn.windows import Batch, ChunkBatch
 
 RATE = 16_000
@@ -53,7 +53,7 @@ def made_dataset(folder: Storage, paths: list[Path]) -> Dataset:
 def ours(experiment: Experiment, dataset: Dataset, seconds: float) -> tuple[float, int]:
     """(held-out bits, steps) of this project."""
     keep_heap()
-    run, windows = _fresh(experiment, CPU), _windows(experiment, dataset)
+    run, windows = fresh(experiment, CPU), _windows(experiment, dataset)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         train_step(run, Batch.of(windows.at(run.step), experiment.model.context, CPU), experiment.train)

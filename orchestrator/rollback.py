@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import torch
 
-from orchestrator.audition.find import trial_named
 from orchestrator.config import RollbackConfig
 from orchestrator.journal import Entry, Journal
 from orchestrator.lease import hold
-from orchestrator.trials import SweepView
+from orchestrator.trials import SweepView, trial_named
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.attempts import attempts, begin_attempt, list_commits, read_metrics, step_name

@@ -99,3 +99,11 @@ def _read_trial(
             continue  # an uncommitted or damaged commit does not exist
         clips.append(ClipSet(step, about["seconds"], clip_folder, measures))
     return TrialView(trial.name, trial.experiment, state, reason, read_metrics(folder), clips)
+
+
+def trial_named(names: list[str], asked: str, sweep: str) -> str:
+    """The trial of that name or number. Raises BadInput when there is none."""
+    found = [name for name in names if name == asked or name.partition("-")[0] == asked]
+    if len(found) != 1:
+        raise BadInput(f"sweep {sweep} has no trial {asked!r}; it has: {', '.join(names[:20])}")
+    return found[0]

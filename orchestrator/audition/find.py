@@ -6,7 +6,7 @@ import yaml
 
 from orchestrator.config import PickConfig
 from orchestrator.picks import PICK, Mark, Marks, add_mark
-from orchestrator.trials import SweepView
+from orchestrator.trials import SweepView, trial_named
 from orchestrator.workspace import CONFIG, Workspace, check_name
 from samplernn import commit
 from samplernn.attempts import list_commits
@@ -65,11 +65,3 @@ def picks_text(workspace: Workspace, sweep: str) -> str:
             clip = f" clip {int(item[2]) + 1}" if len(item) > 2 else ""
             lines.append(f"{item[0]} step {int(item[1]):,}{clip}  picked by {', '.join(who)}")
     return "\n".join(lines) or f"nothing is picked in {sweep} yet; listen: orchestrator audition {sweep}"
-
-
-def trial_named(names: list[str], asked: str, sweep: str) -> str:
-    """The trial of that name or number. Raises BadInput when there is none."""
-    found = [name for name in names if name == asked or name.partition("-")[0] == asked]
-    if len(found) != 1:
-        raise BadInput(f"sweep {sweep} has no trial {asked!r}; it has: {', '.join(names[:20])}")
-    return found[0]

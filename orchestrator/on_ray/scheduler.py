@@ -117,7 +117,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
             with self._storage():
                 decision = self._decisions.report(name, result["attempt"], result["step"], result["bits"])
             if decision == TrialScheduler.STOP:
-                self._end(name, "stopped", f"by the schedule at step {result['step']}", final=True)
+                self._end(name, **_stopped(result["step"]))
                 return decision
         return self._within_budget(tune_controller, trial, result)
 
@@ -197,6 +197,20 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 def trial_name(trial: Trial) -> str:
     """The sweep's own name of a Tune trial."""
     return str(trial.config["job"]["trial"])
+
+
+def end_stopped(journal: Journal) -> None:
+    """End every trial that the schedule has stopped, where a kill came between its decision and its end."""
+    last: dict[str, dict[str, Any]] = {}
+    for entry in journal.entries:
+        last[entry["trial"]] = entry
+    for trial, entry in last.items():
+        if entry["kind"] == "report" and entry["decision"] == TrialScheduler.STOP:
+            journal.add("end", trial, **_stopped(entry["step"]))
+
+
+def _stopped(step: int) -> dict[str, Any]:
+    return {"state": "stopped", "reason": f"by the schedule at step {step}", "final": True}
 
 
 def _error_of(trial: Trial) -> Exception | None:

@@ -23,7 +23,7 @@ from orchestrator.interrupt import stopping_tune
 from orchestrator.journal import Journal
 from orchestrator.next_trials import count_left, next_trials
 from orchestrator.on_ray.fitting import Share, Unplaced, placement, report_every_s, slots
-from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report, trial_name
+from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report, end_stopped, trial_name
 from orchestrator.on_ray.trainable import TrialWorker, assignment
 from orchestrator.plan import trials_of
 from orchestrator.rollback import carry_out
@@ -113,12 +113,15 @@ def run_trials(
     """Run every trial that has not ended, each with the `share` of per_trial. Ray must be connected.
 
     `seen(trial, report)` hears of every trial, report and end; `tick()` is called at each turn of Tune's loop; `say`
-    gets what a person must know at once. Raises KeyboardInterrupt on Ctrl-C, once Tune has ended in order; StorageError when
-    the journal can't be written, BadInput when the first trials all fail with the same error.
+    gets what a person must know at once. Raises KeyboardInterrupt on Ctrl-C, once Tune has ended in order;
+    StorageError when the journal can't be written, BadInput when the first trials all fail with the same error.
     """
     config, nodes = asked.sweep, alive_nodes()
     carry_out(workspace, asked.name, journal)
+    end_stopped(journal)
     left = count_left(config, journal)
+    if not left:
+        return
     concurrent = min(left, slots(share, nodes), asked.run.max_concurrent or left)
     meter = BudgetMeter(asked.budget, journal)
     steps = {trial.name: trial.experiment.train.max_steps for trial in trials_of(config, journal.entries)}
