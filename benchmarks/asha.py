@@ -17,11 +17,11 @@ import random
 import tempfile
 from pathlib import Path
 
-from learning import made_dataset
 from report import Report
 from rich.console import Console
 
-from orchestrator.config import Schedule, SweepConfig, SweepRun
+from orchestrator.config import IngestConfig, Schedule, SweepConfig, SweepRun
+from orchestrator.ingest import run_ingest
 from orchestrator.merge import build
 from orchestrator.occupancy import idleness, recorded_spans
 from orchestrator.replay import recorded_cluster, recorded_courses
@@ -106,8 +106,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         where = asked.workspace or stack.enter_context(tempfile.TemporaryDirectory())
         workspace = Workspace.open(where)
-        if not workspace.names("datasets"):
-            made_dataset(workspace.dataset("music"), sorted(asked.music.glob("*.ogg")))
+        music = IngestConfig(name="music", source=str(asked.music.resolve()), valid=0.2)
+        run_ingest(workspace, music, Console(quiet=True))
         full = run(workspace, sweep("full", steps, Schedule(type="none")))
         real = run(workspace, sweep("asha", steps, asha))
         courses = recorded_courses(workspace, "full")
