@@ -74,7 +74,7 @@ class Board:
             if line.state == "done":
                 line.step = line.max_steps
             return
-        if report["kind"] == "failed":
+        if report["kind"] not in ("start", "log", "saved"):
             return
         line.state = "running"
         if report["kind"] != "start":

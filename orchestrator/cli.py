@@ -20,7 +20,7 @@ from orchestrator.verb_help import Verbs, taking
 from orchestrator.workspace import Workspace
 
 if TYPE_CHECKING:
-    from orchestrator.config import ExportConfig, SweepConfig, SweepRun
+    from orchestrator.config import ExportConfig, SweepFile
 
 
 app = typer.Typer(
@@ -114,8 +114,8 @@ def sweep(
     """
     from orchestrator.asked import sweep_asked
 
-    config, run = sweep_asked(file, settings or [], debug)
-    _run_sweep(_open(workspace), config, run)
+    asked = sweep_asked(file, settings or [], debug)
+    _run_sweep(_open(workspace), asked)
 
 
 @app.command(cls=taking("orchestrator.config:SweepFile"), short_help="Train one model: a sweep of one trial.")
@@ -126,8 +126,8 @@ def train(settings: Settings = None, workspace: Where = None, debug: Debug = Fal
     """
     from orchestrator.asked import train_asked
 
-    config, run = train_asked(settings or [], debug)
-    _run_sweep(_open(workspace), config, run)
+    asked = train_asked(settings or [], debug)
+    _run_sweep(_open(workspace), asked)
 
 
 @app.command(cls=taking(), short_help="Show a sweep, or everything in the workspace.")
@@ -206,6 +206,49 @@ def pick(
     out.print(picks_text(root, name), markup=False, soft_wrap=True)
     for line in generate_from(root, name, picks):
         out.print(f"next: {line}", markup=False, soft_wrap=True)
+
+
+@app.command(cls=taking("orchestrator.config:Retention"), short_help="Remove checkpoints that nobody needs.")
+def prune(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")],
+    settings: Settings = None,
+    workspace: Where = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be removed, and its size.")
+    ] = False,
+) -> None:
+    """Remove the checkpoints of a sweep that nobody needs: neither among the best nor the newest, nor picked.
+
+    Clips always stay, and so do checkpoints that songs were made from. What a kill cut short is removed as well.
+
+    Example: orchestrator prune overnight best=1 --dry-run
+    """
+    from orchestrator.asked import prune_asked
+    from orchestrator.prune import prune as run_prune
+
+    retention = prune_asked(settings or [])
+    run_prune(_open(workspace), name, retention, dry=dry_run, console=out)
+
+
+@app.command(
+    cls=taking("orchestrator.config:RollbackConfig"),
+    short_help="Let a trial go on from an earlier checkpoint.",
+)
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")], settings: Settings = None, workspace: Where = None
+) -> None:
+    """Let a trial go on from an earlier checkpoint, also one that is done, stopped or failed.
+
+    What it did after that step no longer counts; nothing is to be deleted by hand. The sweep's own command then trains
+    it from there.
+
+    Example: orchestrator rollback overnight trial=0042 step=15000
+    """
+    from orchestrator.asked import rollback_asked
+    from orchestrator.rollback import rollback as run_rollback
+
+    config = rollback_asked(settings or [])
+    out.print(run_rollback(_open(workspace), name, config), markup=False, soft_wrap=True)
 
 
 @app.command(
@@ -336,10 +379,10 @@ def _dataset_again(workspace: Workspace, name: str, report: bool, config: Export
             out.print(f"{split}: {chunks:,} chunks in {path}", markup=False, soft_wrap=True)
 
 
-def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None:
+def _run_sweep(workspace: Workspace, asked: SweepFile) -> None:
     from orchestrator.sweep import run_sweep, unfinished
 
-    view = run_sweep(workspace, config, run, out)
+    view = run_sweep(workspace, asked, out)
     if unfinished(view):
         raise KeyboardInterrupt
     failed = [trial for trial in view.trials if trial.state == "failed"]
@@ -348,7 +391,7 @@ def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None
     best = view.best()
     if best is not None and best.best is not None:
         out.print(f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}")
-        out.print(f"next: orchestrator audition {config.name}")
+        out.print(f"next: orchestrator audition {asked.name}")
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 

@@ -4,7 +4,9 @@ Entries are records journal/<seq>.json with consecutive numbers, written by the 
 
     start    trial, attempt, step      a worker began (or went on with) a trial
     report   trial, attempt, step, bits, decision
+    failure  trial, cause, reason      its worker failed (failures.py), and it is tried again
     end      trial, state (done | stopped | failed), reason
+    rollback trial, step, attempt      a person lets it go on from that checkpoint, whatever it came to
 
 and a batch of songs':
 
@@ -54,8 +56,14 @@ class Journal:
         return entry
 
     def ended(self) -> dict[str, Entry]:
-        """The end entry of every trial that has one."""
-        return {entry["trial"]: entry for entry in self.entries if entry["kind"] == "end"}
+        """The end entry of every trial that has one and was not rolled back since."""
+        ended: dict[str, Entry] = {}
+        for entry in self.entries:
+            if entry["kind"] == "end":
+                ended[entry["trial"]] = entry
+            elif entry["kind"] == "rollback":
+                ended.pop(entry["trial"], None)
+        return ended
 
 
 def read_journal(sweep: Storage) -> list[Entry]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rich.console import Console
 
 from cluster.connect import connect
 from orchestrator.board import Board
-from orchestrator.config import SweepConfig, SweepRun
+from orchestrator.config import SweepConfig, SweepFile
 from orchestrator.datasets import require_dataset
 from orchestrator.drift import check_same_config, refuse_other_config
 from orchestrator.journal import Journal
@@ -14,6 +17,7 @@ from orchestrator.lease import hold
 from orchestrator.live import View
 from orchestrator.on_ray.tuner import per_trial, run_trials
 from orchestrator.plan import PlannedTrial, plan
+from orchestrator.room import require_room
 from orchestrator.tracking.start import require_trackable, start_shipper
 from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
@@ -24,18 +28,21 @@ HURRIED_DRAIN_S = 5.0
 """Seconds for W&B at the end, and after Ctrl-C: the next run ships the rest."""
 
 
-def run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun, console: Console) -> SweepView:
+def run_sweep(workspace: Workspace, asked: SweepFile, console: Console) -> SweepView:
     """Run a sweep, or go on with it; returns how it stands afterwards.
 
     Raises BadInput before anything is written when the dataset is missing or damaged, a trial is impossible, the name
-    is taken by another config, another driver is at work, W&B can't do what was asked or a trial fits no node.
+    is taken by another config, another driver is at work, W&B can't do what was asked or a trial fits no node;
+    StorageError when the disk is nearly full.
     """
+    config, run = asked.sweep, asked.run
     planned = plan(config)
     folder = workspace.sweep(config.name)
     require_trackable(run.tracking)
     require_dataset(workspace, config.dataset)
     with hold(folder):
         refuse_other_config(folder, CONFIG, config)
+        require_room(folder, run.free_disk_gb)
         ended = Journal(folder).ended()
         if all(trial.name in ended and ended[trial.name]["final"] for trial in planned):
             console.print(f"sweep {config.name} is finished: nothing to train", highlight=False)
@@ -43,30 +50,51 @@ def run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun, console:
             if shipping is not None:
                 console.print(shipping.finish(DRAIN_S), markup=False, soft_wrap=True)
         else:
-            _train(workspace, config, run, planned, console)
+            _train(workspace, asked, planned, console)
     return SweepView.open(workspace, config.name)
 
 
-def _train(
-    workspace: Workspace, config: SweepConfig, run: SweepRun, planned: list[PlannedTrial], console: Console
-) -> None:
+def _train(workspace: Workspace, asked: SweepFile, planned: list[PlannedTrial], console: Console) -> None:
+    config = asked.sweep
     known = workspace.sweep(config.name).exists(CONFIG)
     board = Board.of(SweepView.open(workspace, config.name)) if known else Board(config.name, planned)
     board.begin()
     view = View(console, lambda: board.render(console.size.height), board.line)
     told, drain = None, HURRIED_DRAIN_S
     with view.showing(), connect():
-        resources = per_trial(run.resources)
+        resources = per_trial(asked.resources)
         _record(workspace, config, planned)
-        shipping = start_shipper(workspace, config.name, run.tracking, view.say)
+        shipping = start_shipper(workspace, config.name, asked.run.tracking, view.say)
         try:
-            run_trials(workspace, config, run, resources, planned, board.seen, view.tick)
+            run_trials(workspace, asked, resources, planned, Teller(board, view.say).seen, view.tick)
             drain = DRAIN_S
         finally:
             if shipping is not None:
                 told = shipping.finish(drain)
     if told is not None:
         view.say(told)
+
+
+class Teller:
+    """What a run of a sweep says at once: that a trial failed, that trials pause, and that they go on."""
+
+    def __init__(self, board: Board, say: Callable[[str], None]) -> None:
+        self._board, self._say = board, say
+        self._paused: set[str] = set()
+
+    def seen(self, trial: str, report: dict[str, Any]) -> None:
+        """Take in one report of the scheduler."""
+        self._board.seen(trial, report)
+        if report["kind"] == "failure" or (report["kind"] == "end" and report["state"] == "failed"):
+            self._say(f"{trial} {report['reason']}")
+        if report["kind"] == "paused":
+            if not self._paused:
+                self._say(f"paused, nothing is lost: {report['reason']}")
+            self._paused.add(trial)
+        elif trial in self._paused:
+            self._paused.remove(trial)
+            if not self._paused:
+                self._say("going on: there is room again")
 
 
 def _record(workspace: Workspace, config: SweepConfig, planned: list[PlannedTrial]) -> None:

@@ -72,7 +72,7 @@ class SweepView:
             if entry["kind"] == "end":
                 states[entry["trial"]] = (entry["state"], entry["reason"])
             else:
-                states[entry["trial"]] = ("running", "")
+                states[entry["trial"]] = ("waiting" if entry["kind"] == "rollback" else "running", "")
         return cls(config, [_read_trial(workspace, name, trial, states) for trial in plan(config)])
 
     def best(self) -> TrialView | None:

@@ -43,7 +43,7 @@ def choose(
     """Pick or drop the checkpoint that is named, if one is; returns all that are picked. Raises BadInput."""
     names = [trial.name for trial in SweepView.open(workspace, sweep).trials]
     if config.trial is not None and config.step is not None:
-        trial = _trial(names, config.trial, sweep)
+        trial = trial_named(names, config.trial, sweep)
         steps = sorted({step for step, _ in list_commits(workspace.trial(sweep, trial), "model")})
         if config.step not in steps and not drop:
             raise BadInput(f"{trial} has no checkpoint at step {config.step}; there are: {steps[:20]}")
@@ -67,7 +67,8 @@ def picks_text(workspace: Workspace, sweep: str) -> str:
     return "\n".join(lines) or f"nothing is picked in {sweep} yet; listen: orchestrator audition {sweep}"
 
 
-def _trial(names: list[str], asked: str, sweep: str) -> str:
+def trial_named(names: list[str], asked: str, sweep: str) -> str:
+    """The trial of that name or number. Raises BadInput when there is none."""
     found = [name for name in names if name == asked or name.partition("-")[0] == asked]
     if len(found) != 1:
         raise BadInput(f"sweep {sweep} has no trial {asked!r}; it has: {', '.join(names[:20])}")
