@@ -20,7 +20,7 @@ from pathlib import Path
 from report import Report
 from rich.console import Console
 
-from orchestrator.config import IngestConfig, Schedule, SweepConfig, SweepRun
+from orchestrator.config import IngestConfig, Schedule, SweepFile
 from orchestrator.ingest import run_ingest
 from orchestrator.merge import build
 from orchestrator.occupancy import idleness, recorded_spans
@@ -34,7 +34,7 @@ MUSIC = Path(__file__).parent.parent / "demo" / "music"
 ORDERS = 200
 
 
-def sweep(name: str, steps: int, schedule: Schedule) -> SweepConfig:
+def sweep(name: str, steps: int, schedule: Schedule) -> SweepFile:
     """24 models that differ in width, layers, frame size and learning rate."""
     train = {
         "max_steps": steps, "checkpoint_every": steps // 18, "log_every": steps // 18, "batch_size": 8,
@@ -46,14 +46,21 @@ def sweep(name: str, steps: int, schedule: Schedule) -> SweepConfig:
         "train.learning_rate": [0.0005, 0.001, 0.002, 0.004],
     }
     base = {"model": {"n_rnn": 1, "skip_conn": False, "emb_size": 32}, "train": train}
-    body = {"name": name, "dataset": "music", "base": base, "space": space, "search": "random", "num_samples": 24}
-    return build(SweepConfig, {**body, "schedule": schedule.model_dump()})
+    body = {
+        "name": name,
+        "dataset": "music",
+        "base": base,
+        "space": space,
+        "search": "random",
+        "num_samples": 24,
+    }
+    how = {"schedule": schedule.model_dump(), "run": {"tracking": {"wandb": "off"}}}
+    return build(SweepFile, {**body, **how})
 
 
-def run(workspace: Workspace, config: SweepConfig) -> SweepView:
+def run(workspace: Workspace, asked: SweepFile) -> SweepView:
     """Train, or go on."""
-    plain = SweepRun.model_validate({"tracking": {"wandb": "off"}})
-    return run_sweep(workspace, config, plain, Console(highlight=False, width=140))
+    return run_sweep(workspace, asked, Console(highlight=False, width=140))
 
 
 def steps_taken(view: SweepView) -> int:
@@ -85,9 +92,13 @@ def makespan(report: Report, workspace: Workspace, name: str, schedule: Schedule
     real = max(span.end for span in spans)
     outcome = simulate(recorded_courses(workspace, name), recorded_cluster(workspace, name), schedule)
     told(report, f"{name}: makespan", "s", [real])
-    told(report, f"{name}: simulated makespan / real", "ratio", [outcome.makespan_s / real], "goal 0.9 to 1.1")
+    told(
+        report, f"{name}: simulated makespan / real", "ratio", [outcome.makespan_s / real], "goal 0.9 to 1.1"
+    )
     idle = idleness(spans)
-    told(report, f"{name}: seconds between two trials of a slot", "s", idle.between or [0.0], "goal 5 at most")
+    told(
+        report, f"{name}: seconds between two trials of a slot", "s", idle.between or [0.0], "goal 5 at most"
+    )
     told(report, f"{name}: idle share between trials", "ratio", [idle.share])
 
 
@@ -119,12 +130,20 @@ def main() -> None:
     bits, share = replayed(courses, asha, slots)
     told(report, "ASHA replayed: behind the best", "bits", [bits - best], "goal 0.02 at most")
     told(report, "ASHA replayed: share of the steps", "ratio", [share], "goal 0.4 at most")
-    orders = [replayed(random.Random(seed).sample(courses, len(courses)), asha, slots) for seed in range(ORDERS)]
+    orders = [
+        replayed(random.Random(seed).sample(courses, len(courses)), asha, slots) for seed in range(ORDERS)
+    ]
     told(report, f"ASHA in {ORDERS} orders: behind the best", "bits", [bits - best for bits, _ in orders])
     told(report, f"ASHA in {ORDERS} orders: share of the steps", "ratio", [share for _, share in orders])
     found = min(trial.best[1] for trial in real.trials if trial.best)
     told(report, "ASHA for real: behind the best", "bits", [found - best], "goal 0.02 at most")
-    told(report, "ASHA for real: share of the steps", "ratio", [steps_taken(real) / steps_taken(full)], "goal 0.4")
+    told(
+        report,
+        "ASHA for real: share of the steps",
+        "ratio",
+        [steps_taken(real) / steps_taken(full)],
+        "goal 0.4",
+    )
     if asked.json:
         report.write(asked.json)
 

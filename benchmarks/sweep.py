@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 from report import Report
 
-from orchestrator.config import Schedule, SweepConfig, SweepRun
+from orchestrator.config import Schedule, SweepFile
 from orchestrator.merge import build
 from orchestrator.occupancy import idleness, recorded_spans
 from orchestrator.plan import plan
@@ -37,7 +38,6 @@ from samplernn import commit
 from samplernn.attempts import list_commits, step_name
 from samplernn.chunks import CARD, PCM, pcm_to_arrow
 
-HERE = Path(__file__).parent
 NODES, GPUS = 4, 8
 STEPS = 6
 
@@ -54,7 +54,7 @@ cluster.shutdown()
 """
 
 
-def sweep(trials: int) -> SweepConfig:
+def sweep(trials: int) -> SweepFile:
     """So many tiny models."""
     train = {
         "max_steps": STEPS, "checkpoint_every": STEPS, "log_every": STEPS, "batch_size": 4, "seq_len": 64,
@@ -63,7 +63,8 @@ def sweep(trials: int) -> SweepConfig:
     model = {"frame_sizes": [16], "dim": 16, "n_rnn": 1, "skip_conn": False, "emb_size": 8}
     body = {"name": "short", "dataset": "noise", "base": {"model": model, "train": train}}
     space = {"train.seed": list(range(trials))}
-    return build(SweepConfig, {**body, "space": space, "schedule": {"type": "none"}})
+    how = {"schedule": {"type": "none"}, "run": {"tracking": {"wandb": "off"}}}
+    return build(SweepFile, {**body, "space": space, **how})
 
 
 def made_workspace(folder: Path) -> Workspace:
@@ -112,7 +113,7 @@ def drive_bare(workspace: Workspace, trials: int) -> None:
 
     from cluster.connect import connect
 
-    experiments = [trial.experiment.model_dump(mode="json") for trial in plan(sweep(trials))]
+    experiments = [trial.experiment.model_dump(mode="json") for trial in plan(sweep(trials).sweep)]
     space = {"experiment": tune.grid_search(experiments), "workspace": str(workspace.storage)}
     with connect(), tempfile.TemporaryDirectory() as folder:
         tuner = Tuner(
@@ -131,21 +132,7 @@ def drive_ours(workspace: Workspace, trials: int) -> None:
 
     from orchestrator.sweep import run_sweep
 
-    plain = SweepRun.model_validate({"tracking": {"wandb": "off"}})
-    run_sweep(workspace, sweep(trials), plain, Console(highlight=False, width=140, file=sys.stderr))
-
-
-DRIVER = """
-import resource, sys, time
-sys.path.insert(0, {here!r})
-from pathlib import Path
-import sweep
-began = time.perf_counter()
-sweep.drive_{side}(sweep.Workspace.open({folder!r}), {trials})
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(__import__("json").dumps(dict(wall=time.perf_counter() - began, cpu=used.ru_utime + used.ru_stime,
-                                    memory=used.ru_maxrss / 1024)))
-"""
+    run_sweep(workspace, sweep(trials), Console(highlight=False, width=140, file=sys.stderr))
 
 
 @contextmanager
@@ -165,12 +152,31 @@ def cluster() -> Iterator[str]:
         process.wait(60)
 
 
+def driven(side: str, folder: str, trials: int) -> None:
+    """What the process of one side does and prints."""
+    began = time.perf_counter()
+    sides = {"bare": drive_bare, "ours": drive_ours}
+    sides[side](Workspace.open(folder), trials)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    figures = {"cpu": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss / 1024}
+    print(json.dumps({"wall": time.perf_counter() - began, **figures}))
+
+
 def drive(side: str, workspace: Workspace, trials: int) -> dict[str, float]:
     """One side in a process of its own: its wall time and CPU time in seconds, its peak memory in MB."""
-    code = DRIVER.format(here=str(HERE), side=side, folder=str(workspace.storage), trials=trials)
+    command = [
+        sys.executable,
+        __file__,
+        "--drive",
+        side,
+        "--folder",
+        str(workspace.storage),
+        "--trials",
+        str(trials),
+    ]
     with cluster() as address:
         environment = {**os.environ, "RAY_ADDRESS": address}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
@@ -216,7 +222,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--quick", action="store_true", help="16 trials: more start than work")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--drive", choices=("bare", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.drive:
+        driven(asked.drive, asked.folder, asked.trials)
+        return
     trials, report = 16 if asked.quick else asked.trials, Report()
     with tempfile.TemporaryDirectory() as folder:
         workspace = made_workspace(Path(folder))

@@ -137,13 +137,17 @@ def resources() -> dict[str, float]:
     return dict(ray.cluster_resources())
 
 
-def largest_node() -> dict[str, float]:
-    """The most of each resource that one alive node has: nothing bigger can ever be placed."""
+def nodes() -> list[dict[str, float]]:
+    """What each alive node has."""
     import ray
 
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def largest_node() -> dict[str, float]:
+    """The most of each resource that one alive node has: nothing bigger can ever be placed."""
     most: dict[str, float] = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            for name, amount in node["Resources"].items():
-                most[name] = max(most.get(name, 0.0), amount)
+    for node in nodes():
+        for name, amount in node.items():
+            most[name] = max(most.get(name, 0.0), amount)
     return most

@@ -48,7 +48,13 @@ class Journal:
     def add(self, kind: str, trial: str | None = None, **what: Any) -> Entry:
         """Commit one entry; returns when it is on storage."""
         when = {"run": self._run, "at": round(self._clock() - self._opened, 3)}
-        entry = {"seq": self._next, **when, "kind": kind, **({} if trial is None else {"trial": trial}), **what}
+        entry = {
+            "seq": self._next,
+            **when,
+            "kind": kind,
+            **({} if trial is None else {"trial": trial}),
+            **what,
+        }
         if self._folder is not None:
             commit.write_record(self._folder, f"{self._next:08d}.json", entry)
         self._next += 1

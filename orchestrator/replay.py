@@ -31,7 +31,9 @@ def recorded_cluster(workspace: Workspace, sweep: str) -> Cluster:
     """
     spans = recorded_spans(workspace, sweep)
     if not spans:
-        raise BadInput(f"the journal of sweep {sweep!r} holds no times to learn from; run another sweep first")
+        raise BadInput(
+            f"the journal of sweep {sweep!r} holds no times to learn from; run another sweep first"
+        )
     first = min(span.start for span in spans)
     start = idleness(spans).median or first
     return Cluster(1, len({span.slot for span in spans}), start, max(0.0, first - start))
