@@ -17,11 +17,11 @@ import random
 import tempfile
 from pathlib import Path
 
-from learning import made_dataset
 from report import Report
 from rich.console import Console
 
-from orchestrator.config import Schedule, SweepConfig, SweepRun
+from orchestrator.config import IngestConfig, Schedule, SweepFile
+from orchestrator.ingest import run_ingest
 from orchestrator.merge import build
 from orchestrator.occupancy import idleness, recorded_spans
 from orchestrator.replay import recorded_cluster, recorded_courses
@@ -34,7 +34,7 @@ MUSIC = Path(__file__).parent.parent / "demo" / "music"
 ORDERS = 200
 
 
-def sweep(name: str, steps: int, schedule: Schedule) -> SweepConfig:
+def sweep(name: str, steps: int, schedule: Schedule) -> SweepFile:
     """24 models that differ in width, layers, frame size and learning rate."""
     train = {
         "max_steps": steps, "checkpoint_every": steps // 18, "log_every": steps // 18, "batch_size": 8,
@@ -54,13 +54,13 @@ def sweep(name: str, steps: int, schedule: Schedule) -> SweepConfig:
         "search": "random",
         "num_samples": 24,
     }
-    return build(SweepConfig, {**body, "schedule": schedule.model_dump()})
+    how = {"schedule": schedule.model_dump(), "run": {"tracking": {"wandb": "off"}}}
+    return build(SweepFile, {**body, **how})
 
 
-def run(workspace: Workspace, config: SweepConfig) -> SweepView:
+def run(workspace: Workspace, asked: SweepFile) -> SweepView:
     """Train, or go on."""
-    plain = SweepRun.model_validate({"tracking": {"wandb": "off"}})
-    return run_sweep(workspace, config, plain, Console(highlight=False, width=140))
+    return run_sweep(workspace, asked, Console(highlight=False, width=140))
 
 
 def steps_taken(view: SweepView) -> int:
@@ -117,8 +117,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         where = asked.workspace or stack.enter_context(tempfile.TemporaryDirectory())
         workspace = Workspace.open(where)
-        if not workspace.names("datasets"):
-            made_dataset(workspace.dataset("music"), sorted(asked.music.glob("*.ogg")))
+        music = IngestConfig(name="music", source=str(asked.music.resolve()), valid=0.2)
+        run_ingest(workspace, music, Console(quiet=True))
         full = run(workspace, sweep("full", steps, Schedule(type="none")))
         real = run(workspace, sweep("asha", steps, asha))
         courses = recorded_courses(workspace, "full")

@@ -103,7 +103,25 @@ def ingest(
     cls=taking("orchestrator.config:SweepFile"), short_help="Train many models; the worst are stopped early."
 )
 def sweep(
-    file: SweepFileArgument, settings: Settings = None, workspace: Where = None, debug: Debug = False
+    file: SweepFileArgument,
+    settings: Settings = None,
+    workspace: Where = None,
+    debug: Debug = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Say first what it will take (trials, GPU-hours, time, disk, money), then ask whether to start.",
+        ),
+    ] = False,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus", metavar="N", min=0, help="Plan for N GPUs (or CPU cores) instead of those there are."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Train many models over a space of settings; the worst are stopped early.
 
@@ -115,7 +133,10 @@ def sweep(
     from orchestrator.asked import sweep_asked
 
     asked = sweep_asked(file, settings or [], debug)
-    _run_sweep(_open(workspace), asked)
+    root = _open(workspace, quiet=as_json)
+    if (plan or gpus is not None or as_json) and not _agreed(root, asked, gpus, yes, as_json):
+        return
+    _run_sweep(root, asked)
 
 
 @app.command(cls=taking("orchestrator.config:SweepFile"), short_help="Train one model: a sweep of one trial.")
@@ -377,6 +398,23 @@ def _dataset_again(workspace: Workspace, name: str, report: bool, config: Export
 
         for split, (path, chunks) in export(workspace.dataset(name), config).items():
             out.print(f"{split}: {chunks:,} chunks in {path}", markup=False, soft_wrap=True)
+
+
+def _agreed(workspace: Workspace, asked: SweepFile, gpus: float | None, yes: bool, as_json: bool) -> bool:
+    """Show the plan of a sweep; whether it is to be started."""
+    from orchestrator.sweep_plan import make_plan, shown
+
+    plan = make_plan(workspace, asked, gpus, console(stderr=True) if as_json else out)
+    if as_json:
+        sys.stdout.write(json.dumps(plan.to_json(), indent=1) + "\n")
+        return yes
+    out.print(shown(plan))
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        out.print("\nnothing is started; next: the same command without --plan, or with --yes")
+        return False
+    return typer.confirm("\nstart it now?", default=True)
 
 
 def _run_sweep(workspace: Workspace, asked: SweepFile) -> None:

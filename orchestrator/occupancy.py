@@ -72,7 +72,7 @@ def recorded_spans(workspace: Workspace, sweep: str, run: int | None = None) -> 
     spans = []
     for entry in (entry for entry in entries if entry.get("run") == run and "trial" in entry):
         trial = entry["trial"]
-        if entry["kind"] in ("start", "end") and trial in starts:
+        if entry["kind"] in ("start", "failure", "end") and trial in starts:
             began = starts.pop(trial)
             slot = _slot(workspace, sweep, trial, began["attempt"])
             spans.append(Span(slot, trial, began["at"], entry["at"]))

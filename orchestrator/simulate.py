@@ -33,6 +33,8 @@ class Course:
     """Seconds a checkpoint: evaluation, commits and clips."""
     bits: Callable[[int], float]
     """Validation bits at a checkpoint's step."""
+    done: int = 0
+    """The step that is committed already."""
 
     def next_checkpoint(self, step: int) -> int:
         """The step of the checkpoint after `step`."""
@@ -120,7 +122,7 @@ class _Sweep:
     redone_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.trials = {course.name: _Trial(course) for course in self.courses}
+        self.trials = {course.name: _Trial(course, step=course.done) for course in self.courses}
         self.order = {course.name: at for at, course in enumerate(self.courses)}
         self.pending = [(at, name) for name, at in self.order.items()]
         self.free = [(node, slot) for node in range(self.cluster.nodes) for slot in range(self.cluster.slots)]

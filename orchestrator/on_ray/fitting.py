@@ -47,9 +47,10 @@ def missing(share: Share, nodes: Sequence[Node]) -> str | None:
     return f"a trial asks for {both} and no node has as much of each"
 
 
-def slots(share: Share, nodes: Sequence[Node]) -> int:
-    """Trials that run at once."""
-    return sum(_room(share, node) for node in without_head(share, nodes))
+def slots(share: Share, nodes: Sequence[Node]) -> list[int]:
+    """Trials that run at once on each node that takes any, the most first."""
+    fit = (_room(share, node) for node in without_head(share, nodes))
+    return sorted(filter(None, fit), reverse=True)
 
 
 def without_head(share: Share, nodes: Sequence[Node]) -> Sequence[Node]:

@@ -203,7 +203,8 @@ def end_stopped(journal: Journal) -> None:
     """End every trial that the schedule has stopped, where a kill came between its decision and its end."""
     last: dict[str, dict[str, Any]] = {}
     for entry in journal.entries:
-        last[entry["trial"]] = entry
+        if "trial" in entry:
+            last[entry["trial"]] = entry
     for trial, entry in last.items():
         if entry["kind"] == "report" and entry["decision"] == TrialScheduler.STOP:
             journal.add("end", trial, **_stopped(entry["step"]))

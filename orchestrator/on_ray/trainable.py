@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from ray import tune
 
 from orchestrator.config import Retention, SweepFile
 from orchestrator.failures import Preempted
-from orchestrator.on_ray.placement import assigned_device, whereabouts
+from orchestrator.on_ray.placement import assigned_cores, assigned_device, whereabouts
 from orchestrator.retention import retain
 from orchestrator.room import shortage, writable
 from orchestrator.workspace import Workspace
@@ -83,7 +82,7 @@ def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Iterator[Report]:
     Storage that is full or can't be written is waited for: the trial then goes on from its last commit. Once stop()
     says so, commits a checkpoint and raises Preempted.
     """
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(assigned_cores())
     workspace = Workspace.open(job["workspace"])
     trial = workspace.trial(job["sweep"], job["trial"])
     while True:
@@ -134,8 +133,3 @@ def _room(job: dict[str, Any], trial: Storage, stop: Callable[[], bool]) -> Iter
     while not stop() and (reason := shortage(trial, job["free_disk_gb"])):
         yield {"kind": "paused", "reason": reason}
         time.sleep(LOOK_AGAIN_S)
-
-
-def _cores() -> int:
-    """Threads for this trial: what Ray assigned, which it also puts in OMP_NUM_THREADS."""
-    return max(1, int(float(os.environ.get("OMP_NUM_THREADS", "1"))))

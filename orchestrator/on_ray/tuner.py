@@ -122,7 +122,7 @@ def run_trials(
     left = count_left(config, journal)
     if not left:
         return
-    concurrent = min(left, slots(share, nodes), asked.run.max_concurrent or left)
+    concurrent = min(left, sum(slots(share, nodes)), asked.run.max_concurrent or left)
     meter = BudgetMeter(asked.budget, journal)
     steps = {trial.name: trial.experiment.train.max_steps for trial in trials_of(config, journal.entries)}
 
