@@ -133,6 +133,7 @@ def sweep(
     from orchestrator.asked import sweep_asked
 
     asked = sweep_asked(file, settings or [], debug)
+    _meant(asked, yes)
     root = _open(workspace, quiet=as_json)
     if (plan or gpus is not None or as_json) and not _agreed(root, asked, gpus, yes, as_json):
         return
@@ -398,6 +399,21 @@ def _dataset_again(workspace: Workspace, name: str, report: bool, config: Export
 
         for split, (path, chunks) in export(workspace.dataset(name), config).items():
             out.print(f"{split}: {chunks:,} chunks in {path}", markup=False, soft_wrap=True)
+
+
+def _meant(asked: SweepFile, yes: bool) -> None:
+    """Ask whether a sweep of very many trials is what was meant. Raises BadInput where there is nobody to ask."""
+    from orchestrator.plan import MANY
+    from orchestrator.points import at_most
+    from samplernn.errors import BadInput
+
+    count = at_most(asked)
+    if count <= MANY or yes:
+        return
+    size = f"the space of sweep {asked.name} makes {count:,} trials"
+    if not sys.stdin.isatty():
+        raise BadInput(f"{size}; say --yes if that is meant, or use search=random num_samples=300")
+    typer.confirm(f"{size}; is that what you mean?", default=False, abort=True)
 
 
 def _agreed(workspace: Workspace, asked: SweepFile, gpus: float | None, yes: bool, as_json: bool) -> bool:

@@ -71,21 +71,21 @@ def check_space(config: SweepConfig) -> None:
 
 
 def _probes(config: SweepConfig) -> Iterator[Point]:
-    """Points of a space that stand for all of it: every one of a small space, else draws, and each value and each
-    end of a range among draws of the others."""
+    """Points of a space that stand for all of it: every one of a small space, else each value and each end of a
+    range among draws of the others, and draws."""
     space, seed = config.space, config.base.train.seed
     whole = {name: d.values for name, d in space.items() if d.values is not None}
     if len(whole) == len(space) and at_most(config.model_copy(update={"search": "grid"})) <= MANY:
         yield from combinations(space, whole)
         return
     some = [drawn(space, seed, number) for number in range(PROBES)]
-    yield from (point for values in some for point in combinations(space, values))
     for name, dimension in space.items():
         for value in dimension.span or dimension.values or ():
             others = (combinations(space, {**values, name: [value]}) for values in some)
             yield from itertools.islice(
                 (point for point in itertools.chain.from_iterable(others) if name in point), 1
             )
+    yield from (point for values in some for point in combinations(space, values))
 
 
 def _built(config: SweepConfig, every: Iterable[Point]) -> list[PlannedTrial]:
