@@ -145,19 +145,17 @@ def test_more_than_the_cluster_has_is_refused_and_writes_nothing(place, monkeypa
 
 
 def test_very_many_trials_are_asked_about_and_yes_goes_on(place, monkeypatch, capsys):
-    """What goes on is refused for the next reason: a model of one layer has no skip connections."""
-    (place / "huge.yaml").write_text(
-        (place / "huge.yaml").read_text().replace("int: [1, 1000]", "int: [1, 20]")
-    )
-    words = ["sweep", "huge.yaml", "n_rnn=1", "skip_conn=true"]
+    """What goes on is refused for the next reason: there is no such dataset."""
+    huge = (place / "huge.yaml").read_text()
+    (place / "huge.yaml").write_text(huge.replace("int: [1, 1000]", "int: [1, 11]"))
+    asked: list[str] = []
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text))
-    asked: list[str] = []
     before = files(place)
-    code, _, error = run(monkeypatch, capsys, *words)
-    assert (code, asked) == (2, ["the space of sweep huge makes 20,000 trials; is that what you mean?"])
-    assert "20,000 of 20,000 trials can't be trained" in error
-    assert run(monkeypatch, capsys, *words, "--yes")[0] == 2
+    code, _, error = run(monkeypatch, capsys, "sweep", "huge.yaml", "dataset=tyo")
+    assert (code, asked) == (2, ["the space of sweep huge makes 11,000 trials; is that what you mean?"])
+    assert "there is no dataset 'tyo'" in error
+    assert "there is no dataset" in run(monkeypatch, capsys, "sweep", "huge.yaml", "dataset=tyo", "--yes")[2]
     assert len(asked) == 1
     assert files(place) == before
 

@@ -187,6 +187,7 @@ def story(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.cluster
+@pytest.mark.system
 def test_tpe_whose_driver_was_killed_goes_on_as_if_nothing_had_happened(tmp_path):
     workspace, log, file = Workspace.open(str(tmp_path / "workspace")), tmp_path / "log", sweep_file(tmp_path)
     write_dataset(workspace.dataset("toy"), samples=32_000)
