@@ -86,22 +86,24 @@ class Unplaced:
     def __init__(self, share: Share) -> None:
         self._share = share
         self._since: float | None = None
-        self._told = False
+        self._told: str | None = None
 
     def look(self, waiting: Sequence[str], working: bool) -> str | None:
-        """What to tell the person now, once each time that it happens."""
+        """What to tell the person now: once each time that it happens, and again when the reason is another."""
         if working or not waiting:
-            self._since, self._told = None, False
+            self._since = self._told = None
             return None
         if self._since is None:
             self._since = time.monotonic()
-        if self._told or time.monotonic() - self._since < UNPLACED_S:
+        if time.monotonic() - self._since < UNPLACED_S:
             return None
-        self._told = True
         lack = (
             missing(self._share, alive_nodes())
             or "what a trial takes is in use by other work on this cluster"
         )
+        if lack == self._told:
+            return None
+        self._told = lack
         more = f" and {len(waiting) - NAMED:,} more" if len(waiting) > NAMED else ""
         return (
             f"no trial could be placed for {UNPLACED_S:g} s: {lack}. {', '.join(waiting[:NAMED])}{more} wait, and "

@@ -30,6 +30,8 @@ from orchestrator.rollback import carry_out
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
 
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks at whether anything is at work."""
 PENDING = 16
 """Trials that ask for a place at once: the next ones are there when others end, and the cluster isn't flooded."""
 
@@ -47,6 +49,7 @@ class _Hooks(Callback):  # type: ignore[misc]
     ) -> None:
         self._scheduler, self._patience, self._unplaced = scheduler, patience, unplaced
         self._tick, self._say = tick, say
+        self._look_at = 0.0
         self._heard: dict[Trial, float] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -69,6 +72,9 @@ class _Hooks(Callback):  # type: ignore[misc]
             if trial.temporary_state.ray_actor is not None:
                 self._scheduler.hung(trial, self._patience)
                 ray.kill(trial.temporary_state.ray_actor)
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
         waiting = [trial_name(trial) for trial in trials if trial.status == Trial.PENDING]
         if told := self._unplaced.look(waiting, any(trial.status == Trial.RUNNING for trial in trials)):
             self._say(told)

@@ -177,9 +177,10 @@ def test_trials_keep_off_the_head_and_say_what_is_missing_when_their_node_is_gon
         wait_until(gone, lambda: "1 running" in log.read_text(), "a running trial")
         head_and_node.stdin.write("\n")
         head_and_node.stdin.flush()
-        wait_until(gone, lambda: "no trial could be placed for 5 s" in log.read_text(), "what is missing")
+        wait_until(gone, lambda: "asks for 1 GPU" in log.read_text(), "what is missing")
     finally:
         gone.kill()
         gone.wait()
     said = " ".join(log.read_text().split())
-    assert "a trial asks for 1 GPU and the largest node has 0" in said
+    assert "no trial could be placed for 5 s: a trial asks for 1 GPU and the largest node has 0" in said
+    assert "wait, and start as soon as there is such a node" in said
