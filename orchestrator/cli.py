@@ -125,7 +125,7 @@ def sweep(
 ) -> None:
     """Train many models over a space of settings; the worst are stopped early.
 
-    FILE.yaml says what all models share (base) and which values to try (space); configs/sweeps/ has two to start from.
+    FILE.yaml says what all models share (base) and which values to try (space); configs/sweeps/ has some to start from.
     At every checkpoint each model is evaluated and makes a few clips to listen to.
 
     Example: orchestrator sweep configs/sweeps/overnight.yaml dataset=band

@@ -14,14 +14,17 @@ import pytest
 import torch
 import yaml
 
+from orchestrator.audition.index import SweepIndex
 from orchestrator.config import SweepConfig
 from orchestrator.journal import Journal, read_journal
 from orchestrator.merge import build, load_yaml
 from orchestrator.next_trials import count_left, next_trials
 from orchestrator.on_ray.scheduler import Decisions
+from orchestrator.status import sweep_status
 from orchestrator.suggest import Suggestions
 from orchestrator.trials import SweepView
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import CONFIG, Workspace
+from samplernn import commit
 from samplernn.chunks import Dataset
 from samplernn.errors import Damaged
 from samplernn.train import Saved, Started, train
@@ -216,3 +219,33 @@ def test_tpe_whose_driver_was_killed_goes_on_as_if_nothing_had_happened(tmp_path
     assert story(entries) == story(expected.entries)
     assert {"done", "stopped"} == {trial.state for trial in SweepView.open(workspace, "tpe").trials}
     assert len(SweepView.open(workspace, "tpe").trials) == 12
+
+
+def test_trials_that_tpe_suggests_later_appear_as_they_come(tmp_path):
+    workspace = Workspace.open(str(tmp_path))
+    space = {"model.n_rnn": [2, 3], "train.learning_rate": {"loguniform": [1e-4, 1e-2]}}
+    config = SweepConfig(
+        name="later", dataset="toy", base=tiny_experiment(), space=space, search="tpe", num_samples=3,
+        schedule={"type": "none"},
+    )  # fmt: skip
+    commit.write_record(workspace.sweep("later"), CONFIG, config.model_dump(mode="json"))
+    index, journal = SweepIndex(workspace, "later"), Journal(workspace.sweep("later"))
+    coming = next_trials(workspace, config, journal)
+    journal.add("begin", gpus=0.0, budget={})
+    index.refresh()
+    assert index.trials == {}
+    for count in (1, 2, 3):
+        trial = next(coming)
+        index.refresh()
+        assert list(index.trials) == [t.name for t in SweepView.open(workspace, "later").trials]
+        assert len(index.trials) == count
+        assert index.trials[trial.name].state == ("waiting", "")
+        journal.add("start", trial.name, attempt=1, step=0)
+        index.refresh()
+        assert index.trials[trial.name].state == ("running", "")
+        assert [t.state for t in SweepView.open(workspace, "later").trials] == ["running"] * count
+    journal.add("suggest", number=3, overrides={}, impossible="it is")
+    index.refresh()
+    assert len(index.trials) == len(SweepView.open(workspace, "later").trials) == 3
+    page = sweep_status(workspace, "later")[0]
+    assert [row["state"] for row in page["trials"]] == ["running"] * 3
