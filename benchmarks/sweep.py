@@ -6,7 +6,7 @@ Both sides run the same training of a tiny model in workers of Ray Tune: torch i
 one checkpoint written. Bare Tune does it in a plain function that saves with torch.save and reports once; ours is the
 sweep, with its journal, attempts, metrics and verified commits. Each side is a process of its own on a fresh cluster,
 told are its wall time, and the driver's CPU time and peak memory. Then the simulator: how long 300 trials on 32 GPUs
-and 10,000 on 1,000 take it, and how idle the GPUs are there with the seconds between two trials that were measured here.
+and 10,000 on 1,000 take it, and how idle the GPUs are there with the seconds between two trials that were measured.
 """
 
 from __future__ import annotations

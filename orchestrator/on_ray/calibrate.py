@@ -29,8 +29,8 @@ from samplernn.windows import held_out_features
 SECONDS = 3.0
 """Of training for each size; at least two steps."""
 STEPS_A_ROW = 5
-EVALUATED_STEPS = 2
-"""Held-out audio for the measurement, in steps' worth of samples."""
+EVALUATED_WINDOWS = 8
+"""Length of a held-out row in TBPTT windows."""
 CLIP_S = (0.1, 0.5)
 """Two lengths of clips in seconds: what they have in common, and what each sample adds."""
 
@@ -73,13 +73,7 @@ def _measured(where: str, dataset_name: str, body: dict[str, Any]) -> dict[str, 
     device = assigned_device()
     dataset = Dataset.open(Workspace.open(where).dataset(dataset_name), cache_folder())
     full = Experiment.model_validate(body)
-    step_samples = full.train.batch_size * full.seq_len
-    held_out = min(full.train.eval_seconds or math.inf, EVALUATED_STEPS * step_samples / dataset.sample_rate)
-    settings = {
-        "max_steps": 10**6, "checkpoint_every": 10**6, "log_every": STEPS_A_ROW, "clips": 0, "eval_seconds": held_out,
-        "diverge_after": None,
-    }  # fmt: skip
-    short = full.model_copy(update={"train": full.train.model_copy(update=settings)})
+    short = _shortened(full, dataset)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Storage.open(scratch)
         timed = _trained(short, dataset, folder, device)
@@ -93,6 +87,19 @@ def _measured(where: str, dataset_name: str, body: dict[str, Any]) -> dict[str, 
         **timed, **clips, "evaluate_s": timed["evaluate_s"] / max(1.0, samples),
         "model_bytes": sizes["model"], "state_bytes": sizes["state"],
     }  # fmt: skip
+
+
+def _shortened(full: Experiment, dataset: Dataset) -> Experiment:
+    """The same for a few steps, and an evaluation of as many rows side by side, but only EVALUATED_WINDOWS long."""
+    train = full.train
+    seconds = min(dataset.seconds("valid"), train.eval_seconds or math.inf)
+    rows = min(train.batch_size // train.accumulate, max(1, round(seconds / train.chunk_seconds)))
+    chunk = min(train.chunk_seconds, EVALUATED_WINDOWS * full.seq_len / dataset.sample_rate)
+    settings = {
+        "max_steps": 10**6, "checkpoint_every": 10**6, "log_every": STEPS_A_ROW, "clips": 0, "diverge_after": None,
+        "chunk_seconds": chunk, "eval_seconds": rows * chunk,
+    }  # fmt: skip
+    return full.model_copy(update={"train": train.model_copy(update=settings)})
 
 
 def _trained(short: Experiment, dataset: Dataset, folder: Storage, device: torch.device) -> dict[str, float]:
