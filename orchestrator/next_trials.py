@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from orchestrator.config import SweepConfig
 from orchestrator.journal import Journal
@@ -11,6 +13,9 @@ from orchestrator.points import at_most
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.errors import BadInput
+
+if TYPE_CHECKING:
+    from orchestrator.suggest import Suggestions
 
 
 def count_left(config: SweepConfig, journal: Journal) -> int:
@@ -25,18 +30,29 @@ def next_trials(workspace: Workspace, config: SweepConfig, journal: Journal) -> 
     """The trials that have not ended for good, each with its config written down; then tpe's new ones, one at a time.
 
     A suggestion is in the journal before it is acted on. One that can't be trained is there too, with its reason, and
-    the next one follows.
+    the next one follows. Raises Damaged, at once, for a journal whose suggestions are not of this sweep.
     """
     ended = journal.ended()
-    for trial in trials_of(config, journal.entries):
-        if not ended.get(trial.name, {}).get("final", False):
-            _record(workspace, config, trial)
-            yield trial
-    if config.search != "tpe":
-        return
+    unfinished = (
+        trial
+        for trial in trials_of(config, journal.entries)
+        if not ended.get(trial.name, {}).get("final", False)
+    )
+    new = _suggestions(config, journal) if config.search == "tpe" else iter(())
+    return (_recorded(workspace, config, trial) for trial in itertools.chain(unfinished, new))
+
+
+def _suggestions(config: SweepConfig, journal: Journal) -> Iterator[PlannedTrial]:
     from orchestrator.suggest import Suggestions  # with Optuna, which no other sweep needs
 
-    suggestions, heard = Suggestions(config), 0
+    suggestions = Suggestions(config)
+    suggestions.hear(journal.entries)
+    return _new_trials(config, journal, suggestions, len(journal.entries))
+
+
+def _new_trials(
+    config: SweepConfig, journal: Journal, suggestions: Suggestions, heard: int
+) -> Iterator[PlannedTrial]:
     while True:
         suggestions.hear(journal.entries[heard:])
         heard = len(journal.entries)
@@ -51,7 +67,6 @@ def next_trials(workspace: Workspace, config: SweepConfig, journal: Journal) -> 
             journal.add("suggest", number=number, overrides=point, impossible=str(error))
             continue
         journal.add("suggest", trial.name, number=number, overrides=point)
-        _record(workspace, config, trial)
         yield trial
 
 
@@ -59,11 +74,12 @@ def _suggested(journal: Journal) -> int:
     return sum(entry["kind"] == "suggest" for entry in journal.entries)
 
 
-def _record(workspace: Workspace, config: SweepConfig, trial: PlannedTrial) -> None:
-    """The config beside the trial's output."""
+def _recorded(workspace: Workspace, config: SweepConfig, trial: PlannedTrial) -> PlannedTrial:
+    """The trial, whose config is beside its output now."""
     body = {
         "name": trial.name,
         "experiment": trial.experiment.model_dump(mode="json"),
         "overrides": trial.overrides,
     }
     workspace.trial(config.name, trial.name).create(CONFIG, commit.record_bytes(body))
+    return trial

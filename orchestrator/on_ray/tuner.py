@@ -28,7 +28,7 @@ from orchestrator.on_ray.trainable import TrialWorker, assignment
 from orchestrator.plan import trials_of
 from orchestrator.rollback import carry_out
 from orchestrator.workspace import Workspace
-from samplernn.errors import BadInput
+from samplernn.errors import BadInput, SampleRNNError
 
 LOOK_EVERY_S = 1.0
 """Seconds between two looks at whether anything is at work."""
@@ -132,8 +132,10 @@ def run_trials(
     meter = BudgetMeter(asked.budget, journal)
     steps = {trial.name: trial.experiment.train.max_steps for trial in trials_of(config, journal.entries)}
 
+    trials = next_trials(workspace, config, journal)
+
     def jobs() -> Iterator[dict[str, Any]]:
-        for trial in next_trials(workspace, config, journal):
+        for trial in trials:
             steps[trial.name] = trial.experiment.train.max_steps
             seen(trial.name, {"kind": "planned", "max_steps": steps[trial.name]})
             yield assignment(workspace, asked, trial.name, trial.experiment, report_every_s(concurrent))
@@ -173,12 +175,20 @@ def run_trials(
         try:
             tuner.fit()
         except TuneError as error:
-            raise scheduler.broke or error from error
+            raise scheduler.broke or _ours(error) or error from error
     if scheduler.hopeless:
         raise BadInput(
             f"the first trials all failed the same way, so the sweep is stopped: {scheduler.hopeless}; mend it and run "
             "the same command again"
         )
+
+
+def _ours(error: BaseException) -> SampleRNNError | None:
+    """The error of this project's that Tune wrapped."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SampleRNNError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _folder(trial: Trial) -> str:

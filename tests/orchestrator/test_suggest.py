@@ -13,20 +13,23 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from orchestrator.audition.index import SweepIndex
-from orchestrator.config import SweepConfig
+from orchestrator.config import SweepConfig, SweepFile
+from orchestrator.drift import check_same_config
 from orchestrator.journal import Journal, read_journal
 from orchestrator.merge import build, load_yaml
 from orchestrator.next_trials import count_left, next_trials
 from orchestrator.on_ray.scheduler import Decisions
 from orchestrator.status import sweep_status
 from orchestrator.suggest import Suggestions
+from orchestrator.sweep import run_sweep
 from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.chunks import Dataset
-from samplernn.errors import Damaged
+from samplernn.errors import Damaged, StorageError
 from samplernn.train import Saved, Started, train
 from tests.made import tiny_experiment, wait_until, write_dataset
 
@@ -249,3 +252,33 @@ def test_trials_that_tpe_suggests_later_appear_as_they_come(tmp_path):
     assert len(index.trials) == len(SweepView.open(workspace, "later").trials) == 3
     page = sweep_status(workspace, "later")[0]
     assert [row["state"] for row in page["trials"]] == ["running"] * 3
+
+
+@pytest.mark.cluster
+def test_altered_suggestion_stops_the_sweep_before_a_trial_starts(tmp_path, ray_local):
+    workspace = Workspace.open(str(tmp_path))
+    write_dataset(workspace.dataset("toy"), samples=32_000)
+    asked = build(SweepFile, {"name": "tpe", **load_yaml(sweep_file(tmp_path))})
+    check_same_config(workspace.sweep("tpe"), CONFIG, asked.sweep)
+    journal = Journal(workspace.sweep("tpe"))
+    journal.add("suggest", "0000-x", number=0, overrides={"model.dim": 8, "train.learning_rate": 0.5})
+    with pytest.raises(Damaged, match="the sweep's journal was altered"):
+        run_sweep(workspace, asked, Console(quiet=True))
+    assert [entry["kind"] for entry in read_journal(workspace.sweep("tpe"))] == ["suggest"]
+
+
+@pytest.mark.cluster
+def test_storage_that_fails_while_a_trial_is_suggested_is_told_as_such(tmp_path, ray_local, monkeypatch):
+    workspace = Workspace.open(str(tmp_path))
+    write_dataset(workspace.dataset("toy"), samples=32_000)
+    asked = build(SweepFile, {"name": "tpe", **load_yaml(sweep_file(tmp_path))})
+    whole = Journal.add
+
+    def full(journal: Journal, kind: str, *words: Any, **what: Any) -> dict[str, Any]:
+        if kind == "suggest":
+            raise StorageError("the disk is full")
+        return whole(journal, kind, *words, **what)
+
+    monkeypatch.setattr(Journal, "add", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        run_sweep(workspace, asked, Console(quiet=True))
