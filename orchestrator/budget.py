@@ -50,6 +50,7 @@ class Meter:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._steps: dict[str, int] = {}
+        self._all_steps = 0
         self._run, self._at, self._gpus = 0, 0.0, 0.0
         self._seconds, self._gpu_seconds = 0.0, 0.0
         """Of the runs before this one, and of the trials that have ended."""
@@ -74,13 +75,16 @@ class Meter:
 
     def reached(self, trial: str, step: int) -> None:
         """A trial that is under way has come so far."""
-        self._steps[trial] = max(step, self._steps.get(trial, 0))
+        further = step - self._steps.get(trial, 0)
+        if further > 0:
+            self._steps[trial] = step
+            self._all_steps += further
 
     def spent(self, at: float = 0.0) -> Spent:
         """Everything so far; `at` is the time of the run under way, in seconds since its journal was opened."""
         at = max(at, self._at)
         held = self._gpu_seconds + self._gpus * sum(at - began for began in self._began.values())
-        return Spent(sum(self._steps.values()), self._seconds + at, held / 3600)
+        return Spent(self._all_steps, self._seconds + at, held / 3600)
 
     def _new_run(self, run: int) -> None:
         """The driver before has ended, in order or not: its last entry is its end."""

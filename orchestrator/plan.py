@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,11 +39,18 @@ def plan(config: SweepConfig) -> list[PlannedTrial]:
 
     Raises BadInput that lists every impossible combination at once.
     """
+    return list(_plan(config.model_dump_json()))
+
+
+@functools.lru_cache(maxsize=2)
+def _plan(text: str) -> tuple[PlannedTrial, ...]:
+    """Kept, because a run and every look at it ask for the plan again."""
+    config = SweepConfig.model_validate_json(text)
     check_space(config)
     if config.search == "tpe":
         _built(config, _probes(config))
-        return []
-    return _built(config, points(config))
+        return ()
+    return tuple(_built(config, points(config)))
 
 
 def trials_of(config: SweepConfig, journal: Iterable[Mapping[str, Any]]) -> list[PlannedTrial]:
@@ -55,7 +63,8 @@ def trials_of(config: SweepConfig, journal: Iterable[Mapping[str, Any]]) -> list
 
 def planned(config: SweepConfig, number: int, point: Point) -> PlannedTrial:
     """The trial of a point. Raises BadInput where its settings are impossible."""
-    experiment = build(Experiment, config.base.model_dump(mode="json", exclude_unset=True), point)
+    # Without defaults, because a sweep that was read from its record has all of them, and hop goes without num_chunks.
+    experiment = build(Experiment, config.base.model_dump(mode="json", exclude_defaults=True), point)
     return PlannedTrial(_name(number, experiment, point), experiment, point)
 
 

@@ -18,6 +18,8 @@ REPORTS_PER_S = 80.0
 UNPLACED_S = 60.0
 """Seconds without a trial at work after which a person is told what is missing."""
 NAMED = 3
+ROUNDING = 1e-9
+"""A third of a GPU has room for three."""
 
 Share = dict[str, float]
 """What one trial takes: {"CPU": 1.0, "GPU": 0.25}."""
@@ -114,8 +116,8 @@ class Unplaced:
 def _room(share: Share, node: Node) -> int:
     """Trials that fit on one node; fractions of a GPU don't add up over two."""
     cpus, gpus = node.resources.get("CPU", 0.0), node.resources.get("GPU", 0.0)
-    fit = int(cpus / share["CPU"])
-    return min(fit, int(gpus) * int(1 / share["GPU"])) if share["GPU"] else fit
+    fit = int(cpus / share["CPU"] + ROUNDING)
+    return min(fit, int(gpus) * int(1 / share["GPU"] + ROUNDING)) if share["GPU"] else fit
 
 
 def _setting(share: Share, nodes: Sequence[Node]) -> str:

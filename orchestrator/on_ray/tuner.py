@@ -11,7 +11,15 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import (
+    Callback,
+    CheckpointConfig,
+    FailureConfig,
+    PlacementGroupFactory,
+    RunConfig,
+    TuneConfig,
+    Tuner,
+)
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -131,7 +139,6 @@ def run_trials(
     concurrent = min(left, sum(slots(share, nodes)), asked.run.max_concurrent or left)
     meter = BudgetMeter(asked.budget, journal)
     steps = {trial.name: trial.experiment.train.max_steps for trial in trials_of(config, journal.entries)}
-
     trials = next_trials(workspace, config, journal)
 
     def jobs() -> Iterator[dict[str, Any]]:
@@ -149,28 +156,16 @@ def run_trials(
         journal, asked.run.retries, heard, meter.used_up,
     )  # fmt: skip
     journal.add("begin", gpus=share["GPU"], budget=asked.budget.model_dump(mode="json"))
-    # Tune would take the number of cores of this cluster, or 1 for a searcher.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(PENDING)
     with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch, stopping_tune():
-        tuner = Tuner(
-            tune.with_resources(TrialWorker, placement(share, nodes)),
-            tune_config=TuneConfig(
-                scheduler=scheduler,
-                search_alg=_Proposals(jobs(), meter.used_up),
-                num_samples=left,
-                # What is suggested should know what came before: no more at once than can run at once.
-                max_concurrent_trials=concurrent if config.search == "tpe" else asked.run.max_concurrent,
-                reuse_actors=False,
-                trial_dirname_creator=_folder,
-            ),
-            run_config=RunConfig(
-                name="tune",
-                storage_path=str(Path(scratch)),
-                verbose=0,
-                callbacks=[_Hooks(scheduler, asked.run.patience, Unplaced(share), tick, say)],
-                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-                failure_config=FailureConfig(max_failures=-1),
-            ),
+        tuner = _tuner(
+            scheduler,
+            _Proposals(jobs(), meter.used_up),
+            _Hooks(scheduler, asked.run.patience, Unplaced(share), tick, say),
+            placement(share, nodes),
+            left,
+            # What is suggested should know what came before: no more at once than can run at once.
+            concurrent if config.search == "tpe" else asked.run.max_concurrent,
+            scratch,
         )
         try:
             tuner.fit()
@@ -181,6 +176,38 @@ def run_trials(
             f"the first trials all failed the same way, so the sweep is stopped: {scheduler.hopeless}; mend it and run "
             "the same command again"
         )
+
+
+def _tuner(
+    scheduler: JournalScheduler,
+    proposals: _Proposals,
+    hooks: _Hooks,
+    each: PlacementGroupFactory,
+    trials: int,
+    at_once: int | None,
+    scratch: str,
+) -> Tuner:
+    """Tune with every limit said: without these it takes the cluster's cores, or one trial at a time for a searcher."""
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(PENDING)
+    return Tuner(
+        tune.with_resources(TrialWorker, each),
+        tune_config=TuneConfig(
+            scheduler=scheduler,
+            search_alg=proposals,
+            num_samples=trials,
+            max_concurrent_trials=at_once,
+            reuse_actors=False,
+            trial_dirname_creator=_folder,
+        ),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=str(Path(scratch)),
+            verbose=0,
+            callbacks=[hooks],
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=-1),
+        ),
+    )
 
 
 def _ours(error: BaseException) -> SampleRNNError | None:

@@ -103,6 +103,16 @@ def test_space_survives_being_recorded():
     assert asked.model_dump(mode="json")["space"]["model.q_type"] == ["linear", "mu-law"]
 
 
+@pytest.mark.parametrize(
+    "space", [{"train.hop": [1.0, 2.0]}, {"train.overlap": [0.5], "model.dim": [64]}], ids=str
+)
+def test_recorded_sweep_has_the_same_trials(space):
+    asked = config(space=space, base={"train": {"max_steps": 2000}})
+    trials = plan(asked)
+    assert trials == plan(SweepConfig.model_validate(asked.model_dump(mode="json")))
+    assert {trial.experiment.train.num_chunks for trial in trials} == {None}
+
+
 def test_names_of_trials_are_short_whatever_was_drawn():
     names = [trial.name for trial in plan(config(space=RANGES, search="random", num_samples=3))]
     assert [name[:5] for name in names] == ["0000-", "0001-", "0002-"]
