@@ -140,7 +140,9 @@ def head_and_node() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.cluster
 @pytest.mark.system
-def test_trials_keep_off_the_head_and_say_what_is_missing_when_their_node_is_gone(tmp_path, head_and_node):
+def test_trials_share_a_gpu_keep_off_the_head_and_say_what_is_missing_when_their_node_is_gone(
+    tmp_path, head_and_node
+):
     address = head_and_node.stdout.readline().strip()
     assert address, "the cluster did not start"
     workspace = Workspace.open(str(tmp_path / "workspace"))
@@ -152,7 +154,7 @@ def test_trials_keep_off_the_head_and_say_what_is_missing_when_their_node_is_gon
             "base": tiny_experiment(**train).model_dump(mode="json", exclude_unset=True),
             "space": {"train.seed": [1, 2, 3]},
             "schedule": {"type": "none"},
-            "resources": {"gpus": 0 if name == "cores" else 1},
+            "resources": {"gpus": 0 if name == "cores" else 0.5},
             "run": {"tracking": {"wandb": "off"}},
         }
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(body))
@@ -174,13 +176,13 @@ def test_trials_keep_off_the_head_and_say_what_is_missing_when_their_node_is_gon
 
     gone = start("gone", log, max_steps=100_000, checkpoint_every=100_000)
     try:
-        wait_until(gone, lambda: "1 running" in log.read_text(), "a running trial")
+        wait_until(gone, lambda: "2 running, 1 waiting" in log.read_text(), "two trials on one GPU")
         head_and_node.stdin.write("\n")
         head_and_node.stdin.flush()
-        wait_until(gone, lambda: "asks for 1 GPU" in log.read_text(), "what is missing")
+        wait_until(gone, lambda: "asks for 0.5 GPU" in log.read_text(), "what is missing")
     finally:
         gone.kill()
         gone.wait()
     said = " ".join(log.read_text().split())
-    assert "no trial could be placed for 5 s: a trial asks for 1 GPU and the largest node has 0" in said
+    assert "no trial could be placed for 5 s: a trial asks for 0.5 GPU and the largest node has 0" in said
     assert "wait, and start as soon as there is such a node" in said
