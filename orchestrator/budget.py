@@ -52,6 +52,8 @@ class Meter:
         self._steps: dict[str, int] = {}
         self._all_steps = 0
         self._run, self._at, self._gpus = 0, 0.0, 0.0
+        self._since: float | None = None
+        """When the run under way began to train; Ray's own start is not counted."""
         self._seconds, self._gpu_seconds = 0.0, 0.0
         """Of the runs before this one, and of the trials that have ended."""
         self._began: dict[str, float] = {}
@@ -64,7 +66,7 @@ class Meter:
                 self._new_run(entry["run"])
             self._at = entry["at"]
             if entry["kind"] == "begin":
-                self._gpus = entry["gpus"]
+                self._gpus, self._since = entry["gpus"], entry["at"]
             elif entry["kind"] == "start":
                 self._leave(entry["trial"])
                 self._began[entry["trial"]] = entry["at"]
@@ -84,14 +86,17 @@ class Meter:
         """Everything so far; `at` is the time of the run under way, in seconds since its journal was opened."""
         at = max(at, self._at)
         held = self._gpu_seconds + self._gpus * sum(at - began for began in self._began.values())
-        return Spent(self._all_steps, self._seconds + at, held / 3600)
+        return Spent(self._all_steps, self._seconds + self._worked(at), held / 3600)
 
     def _new_run(self, run: int) -> None:
         """The driver before has ended, in order or not: its last entry is its end."""
         for trial in list(self._began):
             self._leave(trial)
-        self._seconds += self._at
-        self._run, self._at = run, 0.0
+        self._seconds += self._worked(self._at)
+        self._run, self._at, self._since = run, 0.0, None
+
+    def _worked(self, at: float) -> float:
+        return 0.0 if self._since is None else at - self._since
 
     def _leave(self, trial: str) -> None:
         if trial in self._began:

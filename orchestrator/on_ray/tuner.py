@@ -41,7 +41,8 @@ from samplernn.errors import BadInput, SampleRNNError
 LOOK_EVERY_S = 1.0
 """Seconds between two looks at whether anything is at work."""
 PENDING = 16
-"""Trials that ask for a place at once: the next ones are there when others end, and the cluster isn't flooded."""
+"""Trials that ask for a place at once, on a large cluster a quarter of all: the next ones are there when others end,
+and the cluster isn't flooded with placements that can't be."""
 
 
 class _Hooks(Callback):  # type: ignore[misc]
@@ -165,6 +166,7 @@ def run_trials(
             left,
             # What is suggested should know what came before: no more at once than can run at once.
             concurrent if config.search == "tpe" else asked.run.max_concurrent,
+            max(PENDING, concurrent // 4),
             scratch,
         )
         try:
@@ -185,10 +187,11 @@ def _tuner(
     each: PlacementGroupFactory,
     trials: int,
     at_once: int | None,
+    pending: int,
     scratch: str,
 ) -> Tuner:
     """Tune with every limit said: without these it takes the cluster's cores, or one trial at a time for a searcher."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(PENDING)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending)
     return Tuner(
         tune.with_resources(TrialWorker, each),
         tune_config=TuneConfig(
