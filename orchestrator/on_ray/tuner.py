@@ -22,6 +22,7 @@ from ray.tune import (
 )
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
 from cluster.connect import alive_nodes
@@ -90,6 +91,19 @@ class _Hooks(Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class _Silent(TrialProgressCallback):  # type: ignore[misc]
+    """In the place of Tune's own, which prints a line for a trial that is taken back before it began."""
+
+    def on_trial_result(self, *what: Any, **info: Any) -> None:
+        """The board shows it."""
+
+    def on_trial_error(self, *what: Any, **info: Any) -> None:
+        """The board shows it."""
+
+    def on_trial_complete(self, *what: Any, **info: Any) -> None:
+        """The board shows it."""
 
 
 class _Proposals(Searcher):  # type: ignore[misc]
@@ -206,7 +220,7 @@ def _tuner(
             name="tune",
             storage_path=str(Path(scratch)),
             verbose=0,
-            callbacks=[hooks],
+            callbacks=[hooks, _Silent()],
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=-1),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ def test_budget_is_used_up_at_its_limit_and_not_before(limits, said):
 
 
 @pytest.mark.cluster
-def test_sweep_ends_with_its_budget_and_a_larger_one_goes_on(tmp_path, ray_local):
+def test_sweep_ends_with_its_budget_and_a_larger_one_goes_on(tmp_path, ray_local, capsys):
     workspace = Workspace.open(str(tmp_path))
     write_dataset(workspace.dataset("toy"), samples=32_000)
     base = tiny_experiment(max_steps=20_000, checkpoint_every=20_000, log_every=10)
@@ -97,8 +98,10 @@ def test_sweep_ends_with_its_budget_and_a_larger_one_goes_on(tmp_path, ray_local
     }
 
     def run(budget: dict[str, Any]) -> tuple[SweepView, str]:
-        console = Console(record=True, width=140, force_terminal=False)
+        capsys.readouterr()
+        console = Console(record=True, width=140, force_terminal=False, file=io.StringIO())
         view = run_sweep(workspace, build(SweepFile, {**body, "budget": budget}), console)
+        assert "Trial" not in capsys.readouterr().out, "Tune has printed something of its own"
         return view, " ".join(console.export_text().split())
 
     view, said = run({"steps": 200})
