@@ -94,7 +94,9 @@ def test_sweep_ends_with_its_budget_and_a_larger_one_goes_on(tmp_path, ray_local
         "base": base.model_dump(mode="json", exclude_unset=True),
         "space": {"model.dim": [8, 12, 16]},
         "schedule": {"type": "none"},
-        "run": {"tracking": {"wandb": "off"}, "max_concurrent": 1},
+        # One at a time, while the others have asked for their places.
+        "resources": {"cpus": ray_local.cluster_resources()["CPU"]},
+        "run": {"tracking": {"wandb": "off"}},
     }
 
     def run(budget: dict[str, Any]) -> tuple[SweepView, str]:
