@@ -18,6 +18,7 @@ from orchestrator.ending import DONE, SOME_FAILED, run_app, stopped_cleanly
 from orchestrator.live import View, bar, console
 from orchestrator.verb_help import Verbs, taking
 from orchestrator.workspace import Workspace
+from samplernn.errors import BadInput
 
 if TYPE_CHECKING:
     from orchestrator.config import ExportConfig, SweepFile
@@ -157,14 +158,22 @@ def status(
     name: Annotated[str | None, typer.Argument(metavar="[SWEEP]", show_default=False)] = None,
     workspace: Where = None,
     as_json: AsJson = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Keep showing the SWEEP until it ends; Ctrl-C leaves it running.")
+    ] = False,
 ) -> None:
     """Show a sweep, or everything in the workspace; from storage alone, while it runs or afterwards.
 
     Example: orchestrator status overnight
     """
-    from orchestrator.status import overview, sweep_status
+    from orchestrator.status import overview, sweep_status, watch
 
+    if live and (name is None or as_json):
+        raise BadInput("--live shows one sweep as a table; name it, and leave --json out")
     root = _open(workspace, quiet=as_json)
+    if live and name is not None:
+        watch(root, name, out)
+        return
     body, shown = overview(root) if name is None else sweep_status(root, name)
     if as_json:
         sys.stdout.write(json.dumps(body, indent=1) + "\n")
