@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict
 
 import pytest
+import torch
+from rich.console import Console
 
 from orchestrator.calibration import Calibration, Speed, between, calibrate, size_of, spread, work
 from orchestrator.config import Retention, SweepFile
 from orchestrator.forecast import disk, forecast, trials_to_plan
 from orchestrator.importance import importances
 from orchestrator.merge import build
+from orchestrator.sweep_plan import make_plan
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
+from samplernn.attempts import step_name
+from samplernn.chunks import Dataset
 from samplernn.config import Experiment, ModelConfig, TrainConfig
+from samplernn.storage import Storage
+from samplernn.train import train
+from tests.made import tiny_experiment, write_dataset
 from tests.orchestrator.made_sweep import write_sweep
 
 PLACE = {"device": "cpu", "threads": 1, "cpu_capability": "AVX2", "torch": "2"}
@@ -74,7 +83,7 @@ def sweep(**more) -> SweepFile:
     return build(SweepFile, {**body, "space": {"model.dim": [32, 64], "train.seed": list(range(10))}, **more})
 
 
-def forecast_of(asked: SweepFile, slots: list[int], ended: set[str] = frozenset()):
+def forecast_of(asked: SweepFile, slots: int, ended: set[str] = frozenset()):
     trials = trials_to_plan(asked.sweep)
     speeds = {size_of(trial.experiment): SPEED for trial in trials}
     calibration = Calibration(speeds, dict.fromkeys(speeds, "kept"), PLACE)
@@ -83,7 +92,7 @@ def forecast_of(asked: SweepFile, slots: list[int], ended: set[str] = frozenset(
 
 
 def test_forecast_of_a_full_sweep_is_what_one_counts_by_hand():
-    plan = forecast_of(sweep(schedule={"type": "none"}, budget={"gpu_hour_price": 2.0}), [4])
+    plan = forecast_of(sweep(schedule={"type": "none"}, budget={"gpu_hour_price": 2.0}), 4)
     one = 900 * 0.01 + 9 * (0.1 + 1e-6 * 2 * 16_000)
     assert plan.whole.steps == (18_000, 18_000)
     assert plan.whole.makespan_s == pytest.approx((5 * (4 + one),) * 2)
@@ -94,11 +103,11 @@ def test_forecast_of_a_full_sweep_is_what_one_counts_by_hand():
 
 def test_forecast_with_asha_takes_less_and_what_has_ended_is_left_out():
     asked = sweep(schedule={"type": "asha", "grace_steps": 100})
-    plan = forecast_of(asked, [4])
+    plan = forecast_of(asked, 4)
     assert plan.planned.steps[1] < plan.whole.steps[0] * 0.7
     assert plan.planned.steps[0] < plan.planned.steps[1], "the curves are drawn several times"
     names = {trial.name for trial in trials_to_plan(asked.sweep)[:15]}
-    rest = forecast_of(asked, [4], names)
+    rest = forecast_of(asked, 4, names)
     assert (rest.finished, rest.whole.steps[0]) == (15, 5 * 900)
 
 
@@ -106,7 +115,7 @@ def test_tpe_is_planned_with_stand_ins_of_its_space():
     space = {"model.dim": {"int": [32, 64]}, "train.learning_rate": {"loguniform": [1e-4, 1e-2]}}
     asked = sweep(space=space, search="tpe", num_samples=7, schedule={"type": "none"})
     assert len(trials_to_plan(asked.sweep)) == 7
-    assert forecast_of(asked, [2]).trials == 7
+    assert forecast_of(asked, 2).trials == 7
 
 
 def test_importance_names_the_setting_that_decides_and_none_for_few_trials(tmp_path):
@@ -120,3 +129,29 @@ def test_importance_names_the_setting_that_decides_and_none_for_few_trials(tmp_p
     assert found.found[1].share < 0.05
     write_sweep(workspace, "few", space={"model.dim": [64, 96]}, clips=0)
     assert importances(SweepView.open(workspace, "few")) is None
+
+
+@pytest.mark.cluster
+def test_plan_measures_a_size_on_a_worker_once_and_sizes_are_those_of_real_checkpoints(ray_local, tmp_path):
+    workspace = Workspace.open(str(tmp_path))
+    write_dataset(workspace.dataset("toy"), samples=32_000)
+    body = {
+        "name": "p",
+        "dataset": "toy",
+        "base": tiny_experiment().model_dump(mode="json", exclude_unset=True),
+    }
+    asked = build(SweepFile, {**body, "space": {"train.seed": [1, 2, 3]}, "schedule": {"type": "none"}})
+    said = Console(file=io.StringIO(), width=140)
+    first = make_plan(workspace, asked, None, said)
+    again = make_plan(workspace, asked, 6, said)
+    assert [row["source"] for row in first.sizes + again.sizes] == ["measured", "kept"]
+    assert "measuring how fast" in said.file.getvalue()
+    assert (first.slots, again.slots) == (2, 6)
+    assert again.whole.makespan_s[0] < first.whole.makespan_s[0]
+    dataset = Dataset.open(workspace.dataset("toy"), tmp_path / "cache")
+    trial = Storage.open(tmp_path / "trial")
+    for _ in train(tiny_experiment(), dataset, trial, device=torch.device("cpu")):
+        pass
+    real = sum(size for _, size in trial.at("model", step_name(12, 1)).walk())
+    assert first.sizes[0]["model_bytes"] == pytest.approx(real, rel=0.02)
+    assert not workspace.names("sweeps"), "a plan starts nothing"
