@@ -23,6 +23,7 @@ from rich.console import Console
 
 from orchestrator.config import IngestConfig, Schedule, SweepFile
 from orchestrator.ingest import run_ingest
+from orchestrator.journal import read_journal
 from orchestrator.merge import build
 from orchestrator.occupancy import idleness, recorded_spans
 from orchestrator.replay import recorded_cluster, recorded_courses
@@ -89,6 +90,9 @@ def told(report: Report, name: str, unit: str, samples: list[float], goal: str =
 
 def makespan(report: Report, workspace: Workspace, name: str, schedule: Schedule) -> None:
     """The simulator beside the sweep that was really run, and the slots' idle time."""
+    if any(entry["run"] > 1 for entry in read_journal(workspace.sweep(name))):
+        print(f"{name} was interrupted and gone on with: its makespan is not told")
+        return
     spans = recorded_spans(workspace, name)
     real = max(span.end for span in spans)
     outcome = simulate(recorded_courses(workspace, name), recorded_cluster(workspace, name), schedule)
