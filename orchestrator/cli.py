@@ -122,7 +122,9 @@ def sweep(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan as JSON; nothing is started.")
+    ] = False,
 ) -> None:
     """Train many models over a space of settings; the worst are stopped early.
 
@@ -432,7 +434,7 @@ def _agreed(workspace: Workspace, asked: SweepFile, gpus: float | None, yes: boo
     plan = make_plan(workspace, asked, gpus, console(stderr=True) if as_json else out)
     if as_json:
         sys.stdout.write(json.dumps(plan.to_json(), indent=1) + "\n")
-        return yes
+        return False
     out.print(shown(plan))
     if yes:
         return True

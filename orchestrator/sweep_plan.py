@@ -38,6 +38,11 @@ def make_plan(workspace: Workspace, asked: SweepFile, gpus: float | None, consol
     ended = {name for name, entry in Journal(folder).ended().items() if entry["final"]}
     if asked.search == "tpe":  # its trials are stood for by others
         ended = {trial.name for trial in trials[: len(ended)]}
+    experiments = [trial.experiment for trial in trials if trial.name not in ended]
+    if not experiments:
+        raise BadInput(
+            f"sweep {asked.name} is finished: there is nothing left to plan; see orchestrator status"
+        )
     with connect():
         share = per_trial(asked.resources)
         at_once = sum(slots(share, alive_nodes()))
@@ -51,7 +56,6 @@ def make_plan(workspace: Workspace, asked: SweepFile, gpus: float | None, consol
         def measured(missing: list[Experiment]) -> Iterator[tuple[Experiment, Speed]]:
             return _watched(console, missing, measure(workspace, asked.dataset, missing, share))
 
-        experiments = [trial.experiment for trial in trials if trial.name not in ended]
         calibration = calibrate(workspace, experiments, place(share), measured)
     card = commit.read_record(workspace.dataset(asked.dataset), CARD)
     regions, rate = regions_of(card), card["sample_rate"]

@@ -61,6 +61,8 @@ def test_many_sizes_are_spread_over_their_work_and_the_others_lie_between(tmp_pa
     experiments = [experiment(dim) for dim in range(16, 336, 16)]
     chosen = spread(experiments, 4)
     assert [e.model.dim for e in chosen][::3] == [16, 320]
+    assert spread([], -3) == []
+    assert spread(experiments, 0) == experiments[:1]
     known = [(work(e), Speed(**{**asdict(SPEED), "step_s": work(e) * 1e-9})) for e in chosen]
     for each in [*experiments, experiment(640)]:  # a time in proportion to the work comes out exactly
         assert between(work(each), known).step_s == pytest.approx(work(each) * 1e-9)
