@@ -89,13 +89,13 @@ def train_bare(config: dict[str, Any]) -> None:
     from samplernn.config import Experiment
     from samplernn.evaluate import evaluate
     from samplernn.step import train_step
-    from samplernn.train import _fresh, _windows
+    from samplernn.train import _windows, fresh
     from samplernn.windows import Batch
 
     torch.set_num_threads(1)
     experiment = Experiment.model_validate(config["experiment"])
     dataset = Dataset.open(Workspace.open(config["workspace"]).dataset("noise"), cache_folder())
-    run, windows = _fresh(experiment, torch.device("cpu")), _windows(experiment, dataset)
+    run, windows = fresh(experiment, torch.device("cpu")), _windows(experiment, dataset)
     while run.step < experiment.train.max_steps:
         batch = Batch.of(windows.at(run.step), experiment.model.context, torch.device("cpu"))
         train_step(run, batch, experiment.train)

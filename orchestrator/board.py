@@ -32,6 +32,12 @@ class TrialLine:
     valid_bits: float | None = None
     samples_per_s: float | None = None
     reason: str = ""
+    seconds_left: float | None = None
+    """As read from storage: of the trial alone."""
+    gpu: str = ""
+    node: str = ""
+    clip: int | None = None
+    """The step of the newest clips."""
 
     @property
     def steps_left(self) -> int:
@@ -60,6 +66,8 @@ class Board:
                 line.train_bits = row.get("train_bits", line.train_bits)
                 line.samples_per_s = row.get("samples_per_s", line.samples_per_s)
             line.valid_bits = trial.best[1] if trial.best else None
+            line.seconds_left, (line.gpu, line.node) = trial.seconds_left, trial.place
+            line.clip = trial.clips[-1].step if trial.clips else None
             board.lines[trial.name] = line
         return board
 
@@ -108,20 +116,7 @@ class Board:
         most = len(rows) if height is None else max(3, height - AROUND_ROWS)
         if len(rows) > most:
             rows = sorted(rows, key=_interest)[:most]
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for header in ("trial", "state", "step", "train bits", "valid bits", "samples/s"):
-            left = header in ("trial", "state")
-            table.add_column(
-                header, justify="left" if left else "right", no_wrap=header != "trial", overflow="fold"
-            )
-        for line in rows:
-            table.add_row(
-                line.name,
-                Text(line.state, style=COLOURS[line.state]),
-                f"{line.step:,}/{line.max_steps:,}",
-                *(f"{bits:.3f}" if bits is not None else "" for bits in (line.train_bits, line.valid_bits)),
-                f"{line.samples_per_s:,.0f}" if line.samples_per_s and line.state == "running" else "",
-            )
+        table = _table(rows, self._clock is None)
         parts: list[RenderableType] = [table]
         if len(rows) < len(self.lines):
             parts.append(Text(f"and {len(self.lines) - len(rows)} more trials", style="dim"))
@@ -154,3 +149,25 @@ class Board:
 
 def _interest(line: TrialLine) -> tuple[int, float, str]:
     return list(COLOURS).index(line.state), line.valid_bits or 99.0, line.name
+
+
+def _table(rows: list[TrialLine], places: bool) -> Table:
+    """A row a trial; with where it runs, when it will be done and its newest clips where that was read from storage."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    headers = ["trial", "state", "step", "train bits", "valid bits", "samples/s"]
+    for header in headers + (["ETA", "GPU", "node", "last clip"] if places else []):
+        left = header in ("trial", "state", "GPU", "node")
+        folds = header in ("trial", "node")
+        table.add_column(header, justify="left" if left else "right", no_wrap=not folds, overflow="fold")
+    for line in rows:
+        cells = [
+            f"{line.step:,}/{line.max_steps:,}",
+            *(f"{bits:.3f}" if bits is not None else "" for bits in (line.train_bits, line.valid_bits)),
+            f"{line.samples_per_s:,.0f}" if line.samples_per_s and line.state == "running" else "",
+        ]
+        if places:
+            left_s, clip = line.seconds_left, line.clip
+            cells += ["" if left_s is None else span(left_s), line.gpu, line.node]
+            cells.append("" if clip is None else f"step {clip:,}")
+        table.add_row(line.name, Text(line.state, style=COLOURS[line.state]), *cells)
+    return table

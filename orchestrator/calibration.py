@@ -125,9 +125,9 @@ def calibrate(
 
 
 def spread(experiments: list[Experiment], most: int) -> list[Experiment]:
-    """At most so many, spread evenly over their work, the least and the most among them."""
+    """At most so many, one at least, spread evenly over their work, the least and the most among them."""
     ordered = sorted(experiments, key=work)
-    if len(ordered) <= most:
+    if len(ordered) <= max(0, most):
         return ordered
     at = np.linspace(0, len(ordered) - 1, max(1, most)).round().astype(int)
     return [ordered[index] for index in dict.fromkeys(at.tolist())]

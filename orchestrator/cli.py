@@ -18,6 +18,7 @@ from orchestrator.ending import DONE, SOME_FAILED, run_app, stopped_cleanly
 from orchestrator.live import View, bar, console
 from orchestrator.verb_help import Verbs, taking
 from orchestrator.workspace import Workspace
+from samplernn.errors import BadInput
 
 if TYPE_CHECKING:
     from orchestrator.config import ExportConfig, SweepFile
@@ -121,7 +122,9 @@ def sweep(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan as JSON; nothing is started.")
+    ] = False,
 ) -> None:
     """Train many models over a space of settings; the worst are stopped early.
 
@@ -157,14 +160,22 @@ def status(
     name: Annotated[str | None, typer.Argument(metavar="[SWEEP]", show_default=False)] = None,
     workspace: Where = None,
     as_json: AsJson = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Keep showing the SWEEP until it ends; Ctrl-C leaves it running.")
+    ] = False,
 ) -> None:
     """Show a sweep, or everything in the workspace; from storage alone, while it runs or afterwards.
 
     Example: orchestrator status overnight
     """
-    from orchestrator.status import overview, sweep_status
+    from orchestrator.status import overview, sweep_status, watch
 
+    if live and (name is None or as_json):
+        raise BadInput("--live shows one sweep as a table; name it, and leave --json out")
     root = _open(workspace, quiet=as_json)
+    if live and name is not None:
+        watch(root, name, out)
+        return
     body, shown = overview(root) if name is None else sweep_status(root, name)
     if as_json:
         sys.stdout.write(json.dumps(body, indent=1) + "\n")
@@ -423,7 +434,7 @@ def _agreed(workspace: Workspace, asked: SweepFile, gpus: float | None, yes: boo
     plan = make_plan(workspace, asked, gpus, console(stderr=True) if as_json else out)
     if as_json:
         sys.stdout.write(json.dumps(plan.to_json(), indent=1) + "\n")
-        return yes
+        return False
     out.print(shown(plan))
     if yes:
         return True

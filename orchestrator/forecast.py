@@ -96,14 +96,14 @@ def forecast(
     trials: Sequence[PlannedTrial],
     ended: set[str],
     calibration: Calibration,
-    slots: list[int],
+    slots: int,
     gpus_per_trial: float,
     *,
     sample_rate: int,
     held_out: Mapping[str, float],
     free_bytes: int | None,
 ) -> Forecast:
-    """Put it together. `slots` are the trials at a time of each node; `held_out` the seconds of the valid and the test
+    """Put it together. `slots` is the number of trials at a time; `held_out` the seconds of the valid and the test
     split."""
     left = [trial for trial in trials if trial.name not in ended]
     speeds = {trial.name: calibration.speeds[size_of(trial.experiment)] for trial in left}
@@ -114,7 +114,7 @@ def forecast(
         )
         for trial in left
     }  # fmt: skip
-    most = min(sum(slots), asked.run.max_concurrent or sum(slots))
+    most = min(slots, asked.run.max_concurrent or slots)
     start_s = max((speed.start_s for speed in speeds.values()), default=0.0)
 
     def amount(schedule: Schedule, draws: int) -> Amount:

@@ -1,11 +1,10 @@
 """`rollback`: a trial goes on from an earlier checkpoint, the papers' 'delete the newer ones' without deleting.
 
-The journal says so first; then an attempt is begun at that step, which makes everything after it void.
+The journal says so first; then an attempt is begun at that step, which makes everything after it void. torch is
+imported where a model is loaded: every sweep's driver looks here, and needs none.
 """
 
 from __future__ import annotations
-
-import torch
 
 from orchestrator.config import RollbackConfig
 from orchestrator.journal import Entry, Journal
@@ -14,10 +13,8 @@ from orchestrator.trials import SweepView, trial_named
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.attempts import attempts, begin_attempt, list_commits, read_metrics, step_name
-from samplernn.checkpoint import load_model, write_state
 from samplernn.errors import BadInput
 from samplernn.storage import Storage
-from samplernn.train import fresh
 
 
 def rollback(workspace: Workspace, sweep: str, config: RollbackConfig) -> str:
@@ -26,6 +23,8 @@ def rollback(workspace: Workspace, sweep: str, config: RollbackConfig) -> str:
     Raises BadInput when there is no such trial or checkpoint, or a driver is at work; Damaged when the checkpoint does
     not verify.
     """
+    from samplernn.checkpoint import load_model
+
     names = [trial.name for trial in SweepView.open(workspace, sweep).trials]
     trial = trial_named(names, config.trial, sweep)
     folder = workspace.trial(sweep, trial)
@@ -65,6 +64,11 @@ def _carry_out(folder: Storage, entry: Entry) -> None:
 
 def _renew_state(folder: Storage, step: int, attempt: int) -> None:
     """The optimiser's state is kept of the newest checkpoints only: an older one goes on with a fresh optimiser."""
+    import torch
+
+    from samplernn.checkpoint import load_model, write_state
+    from samplernn.train import fresh
+
     model, about = load_model(folder.at("model", step_name(step, attempt)))
     training = fresh(about.experiment, torch.device("cpu"))
     training.model.load_state_dict(model.state_dict())

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.board import Board
 from orchestrator.lease import is_held
+from orchestrator.live import View
 from orchestrator.songs import is_made
-from orchestrator.trials import SweepView
+from orchestrator.trials import ENDED, SweepView
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput, Damaged
+
+EVERY_S = 2.0
+"""Seconds between two looks at a sweep that is watched."""
 
 
 def overview(workspace: Workspace) -> tuple[dict[str, Any], RenderableType]:
@@ -52,6 +57,18 @@ def _states(workspace: Workspace, sweep: str) -> dict[str, int]:
         return {}
 
 
+def watch(workspace: Workspace, name: str, console: Console) -> None:
+    """One sweep, live, until it has ended or no driver is at work on it; only reads, from any machine."""
+    view = SweepView.open(workspace, name)
+    shown = View(console, lambda: Board.of(view).render(console.size.height), lambda: Board.of(view).line())
+    with shown.showing():
+        while is_held(workspace.sweep(name)):
+            time.sleep(EVERY_S)
+            view = SweepView.open(workspace, name, view)
+            shown.tick()
+        view = SweepView.open(workspace, name, view)
+
+
 def sweep_status(workspace: Workspace, name: str) -> tuple[dict[str, Any], RenderableType]:
     """One sweep: a row a trial."""
     view = SweepView.open(workspace, name)
@@ -69,7 +86,14 @@ def sweep_status(workspace: Workspace, name: str) -> tuple[dict[str, Any], Rende
                 "max_steps": trial.experiment.train.max_steps,
                 "valid_bits": trial.best[1] if trial.best else None,
                 "best_step": trial.best[0] if trial.best else None,
+                "samples_per_s": next(
+                    (r["samples_per_s"] for r in reversed(trial.rows) if "samples_per_s" in r), None
+                ),
+                "eta_s": trial.seconds_left,
+                "gpu": trial.place[0] or None,
+                "node": trial.place[1] or None,
                 "checkpoints_with_clips": [clip.step for clip in trial.clips],
+                "last_clip": str(trial.clips[-1].folder) if trial.clips else None,
             }
             for trial in view.trials
         ],
@@ -79,6 +103,6 @@ def sweep_status(workspace: Workspace, name: str) -> tuple[dict[str, Any], Rende
         if running
         else "no driver is at work on it; the sweep command goes on where it was"
     )
-    if not running and all(trial.state in ("done", "stopped", "failed") for trial in view.trials):
+    if not running and all(trial.state in ENDED for trial in view.trials):
         told = f"finished; next: orchestrator audition {name}"
     return body, Group(board.render(), Text(told))

@@ -38,26 +38,32 @@ def make_plan(workspace: Workspace, asked: SweepFile, gpus: float | None, consol
     ended = {name for name, entry in Journal(folder).ended().items() if entry["final"]}
     if asked.search == "tpe":  # its trials are stood for by others
         ended = {trial.name for trial in trials[: len(ended)]}
+    experiments = [trial.experiment for trial in trials if trial.name not in ended]
+    if not experiments:
+        raise BadInput(
+            f"sweep {asked.name} is finished: there is nothing left to plan; see orchestrator status"
+        )
     with connect():
-        resources = per_trial(asked.resources)
-        counts = slots(resources, alive_nodes())
+        share = per_trial(asked.resources)
+        at_once = sum(slots(share, alive_nodes()))
         if gpus is not None:
-            counts = [int(gpus / (resources["GPU"] or 1.0) + 1e-9)]
-            if not counts[0]:
-                raise BadInput(f"--gpus {gpus:g} holds no trial, which takes {resources['gpu']:g}; give more")
+            at_once = int(gpus / (share["GPU"] or share["CPU"]) + 1e-9)
+            if not at_once:
+                raise BadInput(
+                    f"--gpus {gpus:g} holds no trial, which takes {share['GPU'] or share['CPU']:g}; give more"
+                )
 
         def measured(missing: list[Experiment]) -> Iterator[tuple[Experiment, Speed]]:
-            return _watched(console, missing, measure(workspace, asked.dataset, missing, resources))
+            return _watched(console, missing, measure(workspace, asked.dataset, missing, share))
 
-        experiments = [trial.experiment for trial in trials if trial.name not in ended]
-        calibration = calibrate(workspace, experiments, place(resources), measured)
+        calibration = calibrate(workspace, experiments, place(share), measured)
     card = commit.read_record(workspace.dataset(asked.dataset), CARD)
     regions, rate = regions_of(card), card["sample_rate"]
     held_out = {
         split: sum(stop - start for _, start, stop in regions[split]) / rate for split in ("valid", "test")
     }
     return forecast(
-        asked, trials, ended, calibration, counts, resources["GPU"],
+        asked, trials, ended, calibration, at_once, share["GPU"],
         sample_rate=rate, held_out=held_out, free_bytes=folder.free_bytes(),
     )  # fmt: skip
 

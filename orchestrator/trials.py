@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.config import SweepConfig
@@ -10,10 +10,12 @@ from orchestrator.journal import RUNNING, read_journal
 from orchestrator.plan import PlannedTrial, trials_of
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
-from samplernn.attempts import list_commits, read_metrics, step_name
+from samplernn.attempts import attempts, list_commits, read_metrics, step_name
 from samplernn.config import Experiment
 from samplernn.errors import BadInput, Damaged
 from samplernn.storage import Storage
+
+ENDED = ("done", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,25 @@ class TrialView:
     rows: list[dict[str, Any]]
     """Metric rows by step; `kind` is train or eval."""
     clips: list[ClipSet]
+    attempt: dict[str, Any] = field(default_factory=dict)
+    """The record of its last attempt: where it ran, on what."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(GPUs, node) of its last attempt; empty where it has none, and cpu where it took no GPU."""
+        if "host" not in self.attempt:
+            return "", ""
+        return "+".join(self.attempt["gpus"]) or "cpu", str(self.attempt["host"])
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds of training to its last step at its last speed, without checkpoints; None where it isn't at work."""
+        speeds = [row["samples_per_s"] for row in self.rows if row.get("samples_per_s")]
+        if self.state != "running" or not speeds:
+            return None
+        train = self.experiment.train
+        samples = train.batch_size * self.experiment.seq_len
+        return float((train.max_steps - self.rows[-1]["step"]) * samples / speeds[-1])
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -56,8 +77,11 @@ class SweepView:
     trials: list[TrialView]
 
     @classmethod
-    def open(cls, workspace: Workspace, name: str) -> SweepView:
-        """Read a sweep. Raises BadInput when there is none of that name."""
+    def open(cls, workspace: Workspace, name: str, before: SweepView | None = None) -> SweepView:
+        """Read a sweep. Raises BadInput when there is none of that name.
+
+        What ended before is not read again: `before` is the same sweep as it was.
+        """
         folder = workspace.sweep(name)
         try:
             config = SweepConfig.model_validate(commit.read_record(folder, CONFIG))
@@ -76,7 +100,16 @@ class SweepView:
             elif entry["kind"] == "rollback":
                 states[entry["trial"]] = ("waiting", "")
         trials = trials_of(config, journal)
-        return cls(config, [_read_trial(workspace, name, trial, states) for trial in trials])
+        ended = {trial.name: trial for trial in before.trials if trial.state in ENDED} if before else {}
+        return cls(
+            config,
+            [
+                ended[trial.name]
+                if trial.name in ended and ended[trial.name].state == states[trial.name][0]
+                else _read_trial(workspace, name, trial, states)
+                for trial in trials
+            ],
+        )
 
     def best(self) -> TrialView | None:
         """The trial with the fewest validation bits."""
@@ -98,7 +131,8 @@ def _read_trial(
         except (FileNotFoundError, Damaged):
             continue  # an uncommitted or damaged commit does not exist
         clips.append(ClipSet(step, about["seconds"], clip_folder, measures))
-    return TrialView(trial.name, trial.experiment, state, reason, read_metrics(folder), clips)
+    last = max(attempts(folder).items(), default=(0, {}))[1]
+    return TrialView(trial.name, trial.experiment, state, reason, read_metrics(folder), clips, last)
 
 
 def trial_named(names: list[str], asked: str, sweep: str) -> str:

@@ -10,7 +10,7 @@ songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, r
                    songs/<id>/ (a commit each: song.flac, song.json)
 albums/<name>/     album.yaml, tracks, pictures, page
 picks/<listener>/  sweeps/<sweep>/<seq>.json, songs/<batch>/<seq>.json: marks
-cache/             peaks and thumbnails of clips: no truth, safe to delete
+cache/             peaks and thumbnails of clips, calibration/ (how fast models train): no truth, safe to delete
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ from samplernn.windows import held_out_features
 SECONDS = 3.0
 """Of training for each size; at least two steps."""
 STEPS_A_ROW = 5
+MOST_COPIES = 8
+"""Workers that measure one size side by side."""
 EVALUATED_WINDOWS = 8
 """Length of a held-out row in TBPTT windows."""
 CLIP_S = (0.1, 0.5)
@@ -47,7 +49,8 @@ def measure(
 
     Sizes are repeated until a node is full, and the slowest counts: trials share caches and memory.
     """
-    copies = math.ceil(min(max(slots(share, alive_nodes()), default=1), 8) / max(1, len(experiments)))
+    fullest = max(slots(share, alive_nodes()), default=1)
+    copies = math.ceil(min(fullest, MOST_COPIES) / max(1, len(experiments)))
     where, run = str(workspace.storage), _remote(_measured, share)
     asked = [
         (e, [run.remote(where, dataset, e.model_dump(mode="json")) for _ in range(copies)])

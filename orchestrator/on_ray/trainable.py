@@ -1,4 +1,7 @@
-"""One trial inside a Ray Tune worker: walk through the training loop and report what it did."""
+"""One trial inside a Ray Tune worker: walk through the training loop and report what it did.
+
+torch is imported where it trains: the driver imports this file, too, and needs none of torch's memory.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-import torch
 from ray import tune
 
 from orchestrator.config import Retention, SweepFile
 from orchestrator.failures import Preempted
-from orchestrator.on_ray.placement import assigned_cores, assigned_device, whereabouts
 from orchestrator.retention import retain
 from orchestrator.room import shortage, writable
 from orchestrator.workspace import Workspace
@@ -21,7 +22,6 @@ from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import Experiment
 from samplernn.errors import Damaged, StorageError
 from samplernn.storage import Storage
-from samplernn.train import Logged, Saved, Started, train
 
 LOOK_AGAIN_S = 5.0
 """Seconds between two looks at a full disk."""
@@ -82,6 +82,10 @@ def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Iterator[Report]:
     Storage that is full or can't be written is waited for: the trial then goes on from its last commit. Once stop()
     says so, commits a checkpoint and raises Preempted.
     """
+    import torch
+
+    from orchestrator.on_ray.placement import assigned_cores
+
     torch.set_num_threads(assigned_cores())
     workspace = Workspace.open(job["workspace"])
     trial = workspace.trial(job["sweep"], job["trial"])
@@ -108,6 +112,9 @@ def _attempt(
     job: dict[str, Any], workspace: Workspace, trial: Storage, stop: Callable[[], bool]
 ) -> Iterator[Report]:
     """From the trial's newest checkpoint to its end, or until stop() says so."""
+    from orchestrator.on_ray.placement import assigned_device, whereabouts
+    from samplernn.train import Logged, Saved, Started, train
+
     yield from _room(job, trial, stop)
     experiment = Experiment.model_validate(job["experiment"])
     retention = Retention.model_validate(job["retention"])

@@ -8,9 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from orchestrator.importance import Importances, importances, value_of
+from orchestrator.pages.bars import Bar, bars_svg
 from orchestrator.pages.clips import ClipTable, clip_table
 from orchestrator.pages.curves import COLOURS, Axis, Line, curve_svg
 from orchestrator.pages.folder import MadeFolder
+from orchestrator.pages.parallel import Column, Trace, parallel_svg
 from orchestrator.trials import SweepView, TrialView
 from samplernn.config import Experiment
 
@@ -49,6 +52,11 @@ class SweepSection:
     """Best first; trials without an evaluation last."""
     by_step: Markup
     by_time: Markup
+    parallel: Markup | None
+    """Settings and bits of every trial; None where nothing varies."""
+    importance: Importances | None
+    """How much each setting matters; None with too few trials."""
+    importance_bars: Markup | None
     clips: ClipTable
     clips_left_out: int
     """Trials whose clips are not shown here."""
@@ -67,6 +75,7 @@ def sweep_section(made: MadeFolder, sweep: SweepView, clip_trials: int | None = 
     varied = list(sweep.config.space)
     labels = {trial.name: trial_label(trial, varied) for trial in ranked}
     colours = {trial.name: at for at, trial in enumerate(ranked) if trial.best and at < COLOURS}
+    matter = importances(sweep) if varied else None
     with_clips = [trial for trial in ranked if trial.clips]
     shown = with_clips[:clip_trials]
     return SweepSection(
@@ -76,6 +85,9 @@ def sweep_section(made: MadeFolder, sweep: SweepView, clip_trials: int | None = 
         rows=[_row(trial, varied, colours.get(trial.name)) for trial in ranked],
         by_step=_curve(ranked, labels, colours, "step"),
         by_time=_curve(ranked, labels, colours, "seconds"),
+        parallel=_parallel(ranked, labels, colours, varied),
+        importance=matter,
+        importance_bars=_bars(matter),
         clips=clip_table(made, shown, labels),
         clips_left_out=len(with_clips) - len(shown),
     )
@@ -110,6 +122,27 @@ def _curve(trials: list[TrialView], labels: dict[str, str], colours: dict[str, i
     title = f"{BITS.label} over {x.label}, one line a trial"
     chance = max((log2(trial.experiment.model.q_levels) for trial in trials), default=None)
     return Markup(curve_svg(lines, x, BITS, title, y_max=chance))  # built by ElementTree, which escapes
+
+
+def _parallel(
+    trials: list[TrialView], labels: dict[str, str], colours: dict[str, int], varied: list[str]
+) -> Markup | None:
+    rated = [trial for trial in trials if trial.best is not None]
+    if not varied or len(rated) < 2:
+        return None
+    columns = [Column(name.rsplit(".", 1)[-1], [value_of(trial, name) for trial in rated]) for name in varied]
+    columns.append(Column("bits", [trial.best[1] for trial in rated if trial.best]))
+    traces = [
+        Trace(t.name, f"{labels[t.name]}: {t.best[1]:.3f} bits", colours.get(t.name)) for t in rated if t.best
+    ]
+    return Markup(parallel_svg(traces, columns, "settings and validation bits, one line a trial"))
+
+
+def _bars(found: Importances | None) -> Markup | None:
+    if found is None:
+        return None
+    bars = [Bar(each.name.rsplit(".", 1)[-1], each.share, "ours") for each in found.found]
+    return Markup(bars_svg(bars, "share of the ranking that each setting alone explains"))
 
 
 def _row(trial: TrialView, varied: list[str], colour: int | None) -> TrialRow:

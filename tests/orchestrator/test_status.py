@@ -1,0 +1,99 @@
+"""`status`: one table from storage alone, with places, ETA and clips; and the page's parallel coordinates."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from orchestrator.journal import Journal
+from orchestrator.pages.parallel import Column, Trace, parallel_svg
+from orchestrator.status import sweep_status, watch
+from orchestrator.trials import SweepView
+from orchestrator.workspace import Workspace
+from samplernn.attempts import begin_attempt
+from tests.orchestrator.made_sweep import write_sweep
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A sweep whose first trial is at work on a second attempt, on a GPU of another machine."""
+    workspace = Workspace.open(str(tmp_path))
+    write_sweep(workspace)
+    name = SweepView.open(workspace, "toy-sweep").trials[0].name
+    begin_attempt(workspace.trial("toy-sweep", name), 200, host="node-7", gpus=["3"])
+    Journal(workspace.sweep("toy-sweep")).add("start", name, attempt=2, step=200)
+    return workspace
+
+
+def printed(workspace: Workspace) -> str:
+    console = Console(width=160, file=io.StringIO(), highlight=False)
+    console.print(sweep_status(workspace, "toy-sweep")[1])
+    return console.file.getvalue()
+
+
+def test_status_says_where_a_trial_runs_when_it_is_done_and_its_newest_clips(workspace):
+    text = printed(workspace)
+    header, first = text.splitlines()[:2]
+    assert " ".join(header.split()) == (
+        "trial state step train bits valid bits samples/s ETA GPU node last clip"
+    )
+    # It goes on from step 200 of 300; 100 steps of 128 x 1,024 samples at 100,000 a second are 131 s.
+    for part in ("running", "200/300", "2 min", " 3 ", "node-7", "step 200"):
+        assert part in first, first
+
+
+def test_status_as_json_has_the_same(workspace):
+    body = sweep_status(workspace, "toy-sweep")[0]["trials"]
+    assert body[0] | {"eta_s": 131.072, "gpu": "3", "node": "node-7", "samples_per_s": 1e5} == body[0]
+    assert body[0]["last_clip"].endswith("clips/step-00000200.0001")
+    assert (body[3]["eta_s"], body[3]["gpu"], body[3]["node"]) == (None, None, None)
+
+
+def test_watching_a_sweep_that_nobody_runs_shows_it_once(workspace):
+    console = Console(width=160, file=io.StringIO(), highlight=False)
+    watch(workspace, "toy-sweep", console)
+    assert "1 running" in console.file.getvalue()
+
+
+def test_what_has_ended_is_not_read_again_unless_it_goes_on(workspace):
+    before = SweepView.open(workspace, "toy-sweep")
+    after = SweepView.open(workspace, "toy-sweep", before)
+    assert [old is new for old, new in zip(before.trials, after.trials, strict=True)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    Journal(workspace.sweep("toy-sweep")).add("rollback", before.trials[3].name, step=100, attempt=1)
+    assert SweepView.open(workspace, "toy-sweep", before).trials[3].state == "waiting"
+
+
+def test_parallel_coordinates_place_values_and_leave_out_what_is_not_there():
+    traces = [Trace("a", "<a>", 0), Trace("b", "b", None), Trace("c", "c", 1)]
+    columns = [
+        Column("dim", [64, 256, 128]),
+        Column("rate", [1e-4, 1e-2, None]),
+        Column("bits", [5.0, 4.0, 4.5]),
+    ]
+    root = ET.fromstring(parallel_svg(traces, columns, "title"))
+    paths = {
+        group.get("data-trial"): [tuple(map(float, at.split())) for at in pairs(group)]
+        for group in root.iter(f"{SVG}g")
+        if group.get("data-trial")
+    }
+    bottom, middle, top = paths["a"][0][1], paths["c"][0][1], paths["b"][0][1]
+    assert top < middle < bottom
+    assert [y for _, y in paths["a"]] == [bottom, bottom, top]
+    assert len(paths["c"]) == 2
+    assert "style" not in ET.tostring(root, encoding="unicode")
+
+
+def pairs(group: ET.Element) -> list[str]:
+    words = group.find(f"{SVG}path").get("d").removeprefix("M").split()
+    return [" ".join(words[at : at + 2]) for at in range(0, len(words), 2)]
