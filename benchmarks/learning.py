@@ -44,7 +44,7 @@ def made_dataset(folder: Storage, paths: list[Path]) -> Dataset:
         decode(path, RATE, blocks.append)
         pcm, track = np.concatenate(blocks), f"track-{index:03}"
         commit.write_commit(folder.at("tracks", track), {PCM: pcm_to_arrow([pcm])})
-        splits = split_track(len(pcm), RATE, track, valid=0.1, test=0.02, guard_seconds=0.25, seed=123)
+        splits = split_track([(0, len(pcm))], RATE, track, valid=0.1, test=0.02, guard_seconds=0.25, seed=123)
         rows.append({"id": track, "samples": len(pcm), "splits": splits})
     commit.write_record(folder, CARD, {"schema": 1, "name": "music", "sample_rate": RATE, "tracks": rows})
     return Dataset.open(folder, Path(folder.root) / "cache")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config import SweepConfig
-from orchestrator.journal import read_journal
-from orchestrator.plan import PlannedTrial, plan
+from orchestrator.journal import RUNNING, read_journal
+from orchestrator.plan import PlannedTrial, trials_of
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, read_metrics, step_name
@@ -71,9 +71,12 @@ class SweepView:
         for entry in journal:
             if entry["kind"] == "end":
                 states[entry["trial"]] = (entry["state"], entry["reason"])
-            else:
-                states[entry["trial"]] = ("waiting" if entry["kind"] == "rollback" else "running", "")
-        return cls(config, [_read_trial(workspace, name, trial, states) for trial in plan(config)])
+            elif entry["kind"] in RUNNING:
+                states[entry["trial"]] = ("running", "")
+            elif entry["kind"] == "rollback":
+                states[entry["trial"]] = ("waiting", "")
+        trials = trials_of(config, journal)
+        return cls(config, [_read_trial(workspace, name, trial, states) for trial in trials])
 
     def best(self) -> TrialView | None:
         """The trial with the fewest validation bits."""

@@ -31,7 +31,10 @@ class _Named:
 class Decisions:
     """Which trial goes on: ASHA's state, rebuilt from the journal; every report is journalled with its decision."""
 
-    def __init__(self, schedule: Schedule, max_steps: dict[str, int], journal: Journal) -> None:
+    def __init__(
+        self, schedule: Schedule, max_steps: dict[str, int], journal: Journal, longest: int | None = None
+    ) -> None:
+        """`max_steps` by trial may grow while the sweep runs; `longest` is then the most that any trial will take."""
         self._journal, self._max_steps = journal, max_steps
         self._asha = None
         if schedule.type == "asha":
@@ -41,7 +44,7 @@ class Decisions:
                 mode="min",
                 grace_period=schedule.grace_steps,
                 reduction_factor=schedule.reduction_factor,
-                max_t=max(max_steps.values()),
+                max_t=longest or max(max_steps.values()),
                 stop_last_trials=False,
             )
         self._known: dict[str, _Named] = {}
@@ -53,8 +56,12 @@ class Decisions:
         self._journal.add("report", trial, attempt=attempt, step=step, bits=bits, decision=decision)
         return decision
 
+    def at_end(self, trial: str, step: int) -> bool:
+        """Whether a trial has taken all its steps."""
+        return step >= self._max_steps[trial]
+
     def _decide(self, trial: str, step: int, bits: float) -> str:
-        if self._asha is None or step >= self._max_steps[trial]:
+        if self._asha is None or self.at_end(trial, step):
             return str(TrialScheduler.CONTINUE)
         if trial not in self._known:
             self._known[trial] = _Named(trial)
@@ -87,9 +94,12 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         journal: Journal,
         retries: int,
         seen: Callable[[str, Report], None],
+        used_up: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__()
         self._decisions, self._journal, self._retries, self._seen = decisions, journal, retries, seen
+        self._used_up = used_up
+        self._told: set[str] = set()
         self._ended: set[str] = set()
         self._hung: dict[str, float] = {}
         self._same = SameFailure()
@@ -108,7 +118,23 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
                 decision = self._decisions.report(name, result["attempt"], result["step"], result["bits"])
             if decision == TrialScheduler.STOP:
                 self._end(name, **_stopped(result["step"]))
-            return decision
+                return decision
+        return self._within_budget(tune_controller, trial, result)
+
+    def _within_budget(self, tune_controller: Any, trial: Trial, result: Report) -> str:
+        """Once the budget is used up: nothing new starts, and what runs ends with its next checkpoint, made at once."""
+        reason = self._used_up()
+        if reason is None:
+            return str(TrialScheduler.CONTINUE)
+        for waiting in [other for other in tune_controller.get_trials() if other.status == Trial.PENDING]:
+            tune_controller.stop_trial(waiting)
+        name = trial_name(trial)
+        if result["kind"] == "saved" and not self._decisions.at_end(name, result["step"]):
+            self._end(name, "stopped", f"budget: {reason}", final=False)
+            return str(TrialScheduler.STOP)
+        if name not in self._told:
+            self._told.add(name)
+            trial.temporary_state.ray_actor.end_soon.remote()
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Report) -> None:
@@ -130,7 +156,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Tune queues every failed trial again."""
-        if trial_name(trial) in self._ended:
+        if trial_name(trial) in self._ended or self._used_up():
             tune_controller.stop_trial(trial)
 
     def hung(self, trial: Trial, seconds: float) -> None:
@@ -177,7 +203,8 @@ def end_stopped(journal: Journal) -> None:
     """End every trial that the schedule has stopped, where a kill came between its decision and its end."""
     last: dict[str, dict[str, Any]] = {}
     for entry in journal.entries:
-        last[entry["trial"]] = entry
+        if "trial" in entry:
+            last[entry["trial"]] = entry
     for trial, entry in last.items():
         if entry["kind"] == "report" and entry["decision"] == TrialScheduler.STOP:
             journal.add("end", trial, **_stopped(entry["step"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from ray import tune
 
 from orchestrator.config import Retention, SweepFile
 from orchestrator.failures import Preempted
-from orchestrator.on_ray.placement import assigned_device, whereabouts
+from orchestrator.on_ray.placement import assigned_cores, assigned_device, whereabouts
 from orchestrator.retention import retain
 from orchestrator.room import shortage, writable
 from orchestrator.workspace import Workspace
@@ -24,13 +23,14 @@ from samplernn.errors import Damaged, StorageError
 from samplernn.storage import Storage
 from samplernn.train import Logged, Saved, Started, train
 
-REPORT_EVERY_S = 2.0
 LOOK_AGAIN_S = 5.0
 """Seconds between two looks at a full disk."""
 Report = dict[str, Any]
 
 
-def assignment(workspace: Workspace, asked: SweepFile, trial: str, experiment: Experiment) -> dict[str, Any]:
+def assignment(
+    workspace: Workspace, asked: SweepFile, trial: str, experiment: Experiment, report_every_s: float
+) -> dict[str, Any]:
     """What a worker is told; plain values, so that it is readable wherever Ray shows it."""
     return {
         "workspace": str(workspace.storage),
@@ -40,6 +40,7 @@ def assignment(workspace: Workspace, asked: SweepFile, trial: str, experiment: E
         "experiment": experiment.model_dump(mode="json"),
         "retention": asked.retention.model_dump(mode="json"),
         "free_disk_gb": asked.run.free_disk_gb,
+        "report_every_s": report_every_s,
     }
 
 
@@ -63,6 +64,10 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         finally:
             self._working = False
 
+    def end_soon(self) -> None:
+        """Called between two steps: the next one commits a checkpoint, and is the last."""
+        self._asked_to_end = True
+
     def _terminate(self, signum: int, frame: FrameType | None) -> None:
         """A step that is under way ends with a checkpoint; a second signal, and one between steps, end at once."""
         if self._working and not self._asked_to_end:
@@ -77,7 +82,7 @@ def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Iterator[Report]:
     Storage that is full or can't be written is waited for: the trial then goes on from its last commit. Once stop()
     says so, commits a checkpoint and raises Preempted.
     """
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(assigned_cores())
     workspace = Workspace.open(job["workspace"])
     trial = workspace.trial(job["sweep"], job["trial"])
     while True:
@@ -117,7 +122,7 @@ def _attempt(
                 retain(workspace, job["sweep"], job["trial"], retention)
                 yield {"kind": "saved", "attempt": attempt, "step": step, "bits": bits}
             case Logged(row):
-                if time.monotonic() - reported > REPORT_EVERY_S:
+                if time.monotonic() - reported > job["report_every_s"]:
                     reported = time.monotonic()
                     yield {**row, "kind": "log"}
                 yield from _room(job, trial, stop)
@@ -128,8 +133,3 @@ def _room(job: dict[str, Any], trial: Storage, stop: Callable[[], bool]) -> Iter
     while not stop() and (reason := shortage(trial, job["free_disk_gb"])):
         yield {"kind": "paused", "reason": reason}
         time.sleep(LOOK_AGAIN_S)
-
-
-def _cores() -> int:
-    """Threads for this trial: what Ray assigned, which it also puts in OMP_NUM_THREADS."""
-    return max(1, int(float(os.environ.get("OMP_NUM_THREADS", "1"))))

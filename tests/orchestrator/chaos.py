@@ -296,7 +296,7 @@ def _journal_holds(run: Run, steps: dict[str, int]) -> None:
     Decisions(config.schedule, steps, Journal(run.sweep))
     ended: set[str] = set()
     decided: dict[str, str] = {}
-    for entry in read_journal(run.sweep):
+    for entry in (entry for entry in read_journal(run.sweep) if "trial" in entry):
         name = entry["trial"]
         assert name not in ended, f"{entry} after the trial's end"
         if entry["kind"] == "end":
