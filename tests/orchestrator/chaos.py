@@ -297,7 +297,7 @@ def _journal_holds(run: Run, steps: dict[str, int]) -> None:
     ended: set[str] = set()
     decided: dict[str, str] = {}
     for entry in (entry for entry in read_journal(run.sweep) if "trial" in entry):
-        name = entry["trial"]
+        name = entry.get("trial")
         assert name not in ended, f"{entry} after the trial's end"
         if entry["kind"] == "end":
             ended.add(name)

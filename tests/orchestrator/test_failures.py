@@ -16,7 +16,8 @@ from orchestrator.failures import Failure, SameFailure, again
 from orchestrator.journal import Journal, read_journal
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
-from samplernn.attempts import attempts
+from samplernn import commit
+from samplernn.attempts import attempts, begin_attempt, step_name
 from tests.made import tiny_experiment, wait_until, write_dataset
 
 
@@ -71,11 +72,21 @@ def sweep(folder: Path, space: dict, run: dict | None = None, **train) -> tuple[
 
 @pytest.mark.cluster
 def test_each_failure_is_named_and_the_other_trials_are_unaffected(tmp_path):
-    space = {"train.batch_size": [3, 65_536], "train.learning_rate": [1e-3, 1e-9]}
+    space = {
+        "train.batch_size": [3, 65_536],
+        "train.learning_rate": {"choice": [1e-3, 1e-9], "when": {"train.batch_size": 3}},
+        "train.seq_len": {"choice": [2**20], "when": {"train.batch_size": 65_536}},
+    }
     workspace, command = sweep(
-        tmp_path, space, {"retries": 0}, max_steps=40_000, checkpoint_every=20_000, diverge_after=1, clips=0
+        tmp_path,
+        space,
+        {"retries": 0},
+        max_steps=3000,
+        checkpoint_every=1500,
+        diverge_after=1,
+        clips=0,
+        log_every=5,
     )
-    command += ["train.max_steps=3000", "train.checkpoint_every=1500", "train.log_every=5"]
     folder = workspace.sweep("falls")
     with (tmp_path / "log").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
@@ -92,34 +103,34 @@ def test_each_failure_is_named_and_the_other_trials_are_unaffected(tmp_path):
     text = (tmp_path / "log").read_text
     assert process.wait(200) == 1, text()
     by_name = {trial.name: trial for trial in SweepView.open(workspace, "falls").trials}
-    good, poor, *full = by_name.values()
-    assert (good.state, poor.state) == ("done", "failed")
+    good, poor, full = by_name.values()
+    assert (good.state, poor.state, full.state) == ("done", "failed", "failed")
     assert poor.reason.startswith("diverged: at step 1500")
-    assert [trial.reason[:11] for trial in full] == ["oom: dim 16", "oom: dim 16"]
+    assert full.reason.startswith("oom: dim 16, n_rnn 2, batch_size 65536")
+    assert "train.batch_size" in full.reason
     entries = read_journal(folder)
     causes = [(entry["trial"], entry["cause"]) for entry in entries if entry["kind"] == "failure"]
-    assert sorted(causes) == sorted([(good.name, "lost"), *((trial.name, "oom") for trial in full)])
+    assert sorted(causes) == [(good.name, "lost"), (full.name, "oom")]
     assert all(
         entry["final"] == (entry["trial"] in (good.name, poor.name))
         for entry in Journal(folder).ended().values()
     )
     went_on = attempts(workspace.trial("falls", good.name))[2]["start_step"]
     assert went_on % 1500, "the spot notice did not commit at the next step"
-    for trial in full:
-        first, second = attempts(workspace.trial("falls", trial.name)).values()
-        assert first["pid"] != second["pid"]
-        assert "train.batch_size" in trial.reason
+    first, second = attempts(workspace.trial("falls", full.name)).values()
+    assert first["pid"] != second["pid"]
     assert "Traceback" not in text()
 
 
 @pytest.mark.cluster
 def test_a_sweep_whose_first_trials_all_fail_the_same_way_is_stopped_at_once(tmp_path):
     workspace, command = sweep(tmp_path, {"train.seed": list(range(8))})
-    for track in workspace.dataset("toy").at("tracks").names():
-        pcm = Path(workspace.dataset("toy").at("tracks", track).root) / "pcm.arrow"
-        body = bytearray(pcm.read_bytes())
-        body[-200] ^= 255
-        pcm.write_bytes(body)
+    for seed in range(8):  # every trial's only checkpoint is damaged: never silently from step 0
+        trial = workspace.trial("falls", f"{seed:04d}-dim16-rnn2-f4x16-seed{seed}")
+        begin_attempt(trial, 0)
+        folder = trial.at("state", step_name(4, 1))
+        commit.write_commit(folder, {"state.safetensors": b"whole"})
+        folder.write("state.safetensors", b"other")
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "the first trials all failed the same way" in done.stderr
