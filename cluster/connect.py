@@ -36,6 +36,7 @@ _QUIET = {
 _QUIET_JOINING = {"RAY_BACKEND_LOG_LEVEL": "error", "RAY_NUM_REDIS_GET_RETRIES": "5"}
 _OBJECT_STORE = 256 * 2**20
 _ANSWER_S = 10.0
+_KNOCK_S = 2.0
 _HEAD = "node:__internal_head__"
 """A resource that Ray gives to the head alone."""
 
@@ -159,3 +160,18 @@ def alive_nodes() -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def node_answers(node: str) -> bool:
+    """Whether a node's raylet is alive: a node that dies is told of by its actors before the cluster notices itself."""
+    import ray
+
+    for each in ray.nodes():
+        if each["NodeID"] == node:
+            where = (each["NodeManagerAddress"], each["NodeManagerPort"])
+            try:
+                socket.create_connection(where, _KNOCK_S).close()
+            except OSError:
+                return False
+            return bool(each["Alive"])
+    return False

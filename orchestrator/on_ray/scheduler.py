@@ -13,6 +13,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from cluster.connect import node_answers
 from orchestrator.config import Schedule
 from orchestrator.failures import Failure, Preempted, SameFailure, again
 from orchestrator.journal import Journal
@@ -102,6 +103,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         self._told: set[str] = set()
         self._ended: set[str] = set()
         self._hung: dict[str, float] = {}
+        self._node: dict[str, str] = {}
         self._same = SameFailure()
         self.hopeless: str | None = None
         """The error that every trial so far has failed with, once that is certain."""
@@ -112,6 +114,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         name, kind = trial_name(trial), result.get("kind")
         self._seen(name, result)
         if kind == "start":
+            self._node[name] = result["node"]
             self._add("start", name, attempt=result["attempt"], step=result["step"])
         if kind == "saved":
             with self._storage():
@@ -143,7 +146,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Its worker failed: journal what comes of it."""
-        name, failure = trial_name(trial), classify(_error_of(trial))
+        name, failure = trial_name(trial), classify(_error_of(trial), self._node.pop(trial_name(trial), None))
         if name in self._hung:
             failure = Failure("killed", f"no sign of progress for {self._hung.pop(name):g} s")
         if again(self._journal.entries, name, failure, self._retries):
@@ -222,11 +225,11 @@ def _error_of(trial: Trial) -> Exception | None:
     return error if isinstance(error, Exception) else None
 
 
-def classify(error: Exception | None) -> Failure:
-    """What a worker's end means, from the exception that Ray hands over."""
+def classify(error: Exception | None, node: str | None) -> Failure:
+    """What a worker's end means, from the exception that Ray hands over and the node that it was on."""
     if isinstance(error, RayActorError):
         told = " ".join(str(error).split())
-        if error.preempted or "node has died" in told or "node died" in told:
+        if error.preempted or "node has died" in told or not (node is None or node_answers(node)):
             return Failure("lost", "its node is gone")
         if "low on memory" in told:
             return Failure("oom", "Ray's memory monitor killed the worker: the node ran low on memory")

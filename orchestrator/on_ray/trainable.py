@@ -121,10 +121,11 @@ def _attempt(
     device = assigned_device()
     dataset = Dataset.open(workspace.dataset(job["dataset"]), cache_folder())
     reported = 0.0
-    for event in train(experiment, dataset, trial, device=device, stop=stop, about=whereabouts(device)):
+    about = whereabouts(device)
+    for event in train(experiment, dataset, trial, device=device, stop=stop, about=about):
         match event:
             case Started(attempt, step):
-                yield {"kind": "start", "attempt": attempt, "step": step}
+                yield {"kind": "start", "attempt": attempt, "step": step, "node": about["node"]}
             case Saved(step, bits):
                 retain(workspace, job["sweep"], job["trial"], retention)
                 yield {"kind": "saved", "attempt": attempt, "step": step, "bits": bits}

@@ -32,7 +32,7 @@ from samplernn.chunks import Dataset
 from samplernn.train import train
 from tests.made import tiny_experiment, wait_until, write_dataset
 
-NAME, STEPS, EVERY = "chaos", 120, 20
+NAME, STEPS, EVERY = "chaos", 360, 60
 LATE = 10
 DEADLINE_S = 240
 PATIENCE_S = 25.0
@@ -112,11 +112,11 @@ def _title(process: psutil.Process) -> str:
 class Run:
     """One sweep in one workspace, its driver, and ways to hurt it; everything random comes from the seed."""
 
-    def __init__(self, folder: Path, cluster: ClusterProcess, seed: int) -> None:
+    def __init__(self, folder: Path, cluster: ClusterProcess, seed: int, retries: int) -> None:
         self.workspace = made_workspace(folder / "workspace")
         self.cluster, self.log = cluster, folder / "log"
         self.random = random.Random(seed)
-        self._file = sweep_file(folder)
+        self._file = sweep_file(folder, retries)
         self._driver: subprocess.Popen[bytes] | None = None
 
     @property
@@ -137,6 +137,15 @@ class Run:
         if self._driver.poll() is not None:
             self.start()
         assert self._driver.wait(DEADLINE_S) == 0, self.log.read_text()
+
+    def failures(self) -> set[str]:
+        """Causes of what the journal says went wrong."""
+        return {entry["cause"] for entry in read_journal(self.sweep) if entry["kind"] == "failure"}
+
+    def close(self) -> None:
+        """End a driver that is left."""
+        if self._driver is not None and self._driver.poll() is None:
+            self.kill_driver()
 
     def until(self, condition: Callable[[], bool], what: str, every: float = 0.05) -> None:
         wait_until(self._driver, condition, what, DEADLINE_S, every)
@@ -191,8 +200,14 @@ class Run:
         self.cluster.replace_node(self.random.randrange(2))
 
     def _signal_worker(self, what: signal.Signals) -> None:
-        self.until(lambda: bool(self._busy()), "a worker that trains")
-        os.kill(self.random.choice(self._busy()), what)
+        busy: list[int] = []
+
+        def found() -> bool:
+            busy[:] = self._busy()
+            return bool(busy)
+
+        self.until(found, "a worker that trains")
+        os.kill(self.random.choice(busy), what)
 
     def _busy(self) -> list[int]:
         """Process ids of the workers of trials that have begun and not ended."""
@@ -212,16 +227,21 @@ def made_workspace(folder: Path) -> Workspace:
     return workspace
 
 
-def sweep_file(folder: Path) -> Path:
-    experiment = tiny_experiment(max_steps=STEPS, checkpoint_every=EVERY, log_every=5)
+def sweep_file(folder: Path, retries: int = 3) -> Path:
+    experiment = tiny_experiment(max_steps=STEPS, checkpoint_every=EVERY, log_every=20)
     base = experiment.model_dump(mode="json", exclude_unset=True)
     base["model"]["dim"] = 96
     body = {
         "dataset": "toy",
         "base": base,
         "space": {"model.dim": [64, 96], "train.seed": [1, 2]},
-        "schedule": {"type": "asha", "grace_steps": 60, "reduction_factor": 2},
-        "run": {"tracking": {"wandb": "off"}, "patience": PATIENCE_S, "free_disk_gb": 0.01},
+        "schedule": {"type": "asha", "grace_steps": 180, "reduction_factor": 2},
+        "run": {
+            "tracking": {"wandb": "off"},
+            "patience": PATIENCE_S,
+            "free_disk_gb": 0.01,
+            "retries": retries,
+        },
     }
     path = folder / f"{NAME}.yaml"
     path.write_text(yaml.safe_dump(body))
@@ -277,7 +297,7 @@ def _journal_holds(run: Run, steps: dict[str, int]) -> None:
     ended: set[str] = set()
     decided: dict[str, str] = {}
     for entry in (entry for entry in read_journal(run.sweep) if "trial" in entry):
-        name = entry["trial"]
+        name = entry.get("trial")
         assert name not in ended, f"{entry} after the trial's end"
         if entry["kind"] == "end":
             ended.add(name)
@@ -320,7 +340,7 @@ def _trial_holds(run: Run, whole: Workspace, name: str, state: str) -> None:
 
 
 def _planned_rows(last: int) -> Iterator[tuple[str, int]]:
-    yield from (("train", step) for step in range(5, last + 1, 5))
+    yield from (("train", step) for step in range(20, last + 1, 20))
     yield from (("eval", step) for step in range(EVERY, last + 1, EVERY))
 
 

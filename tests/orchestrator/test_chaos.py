@@ -38,10 +38,12 @@ def cluster():
 
 @pytest.mark.system
 @pytest.mark.parametrize("scenario", SAMPLE)
-def test_a_sweep_survives(scenario, tmp_path, whole, cluster):
+def test_a_sweep_survives(scenario, tmp_path, whole, cluster, request):
     what, _, when = scenario.partition("-")
-    run = chaos.Run(tmp_path, cluster, SEED)
     print(f"CHAOS_SEED={SEED} reproduces {scenario}")
+    # A lost node must not count against a trial's retries.
+    run = chaos.Run(tmp_path, cluster, SEED, retries=0 if what == "remove_node" else 3)
+    request.addfinalizer(run.close)
     run.start()
     if when == "at_once":
         run.jitter(5)
@@ -51,3 +53,6 @@ def test_a_sweep_survives(scenario, tmp_path, whole, cluster):
         getattr(run, each)()
     run.finish()
     chaos.check(run, whole)
+    assert run.failures() <= {"remove_node": {"lost"}, "kill_driver": set()}.get(what, {"lost", "killed"})
+    if what in ("kill_worker", "freeze_worker"):
+        assert run.failures() == {"killed"}
