@@ -188,10 +188,9 @@ def _decode_blocks(stream: Stream, sample_rate: int, sink: Callable[[Signal], No
     frames = samples = 0
     for block in stream.blocks:
         signal = mixed(block, mono)
-        if not np.isfinite(signal).all():
-            where = (frames + int(np.argmin(np.isfinite(signal)))) / stream.rate
+        if not clipping.look(block, frames):
+            where = (frames + int(np.argmin(np.isfinite(block).all(axis=1)))) / stream.rate
             raise BadAudio(f"NaN or infinite samples at {where:.3f} s; export it again from its source")
-        clipping.look(block, frames)
         frames += len(block)
         if frames > MAX_SECONDS * stream.rate:
             raise BadAudio(f"longer than {MAX_SECONDS // 3600} hours; cut it into several files")

@@ -86,7 +86,10 @@ def _sweep_out(folder: Storage, outcomes: list[Outcome]) -> None:
 
 def _outcomes(files: list[AudioFile], job: TrackJob) -> Iterator[Outcome]:
     """Outcomes of all files as they end, from Ray Data tasks; the longest files are begun first."""
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # Rows of text fill no object store, and Ray Data's budgets let one task at a time run in the first second (2.60).
+    context.op_resource_reservation_enabled = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     groups = sorted(_groups(files, job.origin is not None), key=lambda group: -group[0].size)
     rows = [{"files": _pack(group)} for group in groups]
