@@ -23,18 +23,23 @@ import numpy.typing as npt
 from orchestrator.audio_folder import AudioFile
 from orchestrator.config import Clean
 from orchestrator.levelling import levelled
+from orchestrator.pages import overview, spectrogram
 from orchestrator.ranges import RANGES, Span
 from samplernn import commit
 from samplernn.audio import Source, to_pcm
-from samplernn.chunks import PCM, write_pcm
+from samplernn.chunks import PCM, read_pcm, write_pcm
 from samplernn.decode_process import decoding
 from samplernn.errors import BadAudio, Damaged, StorageError
+from samplernn.flac import encode_flac
 from samplernn.passages import Passages, joined, length, scaled, within, without
 from samplernn.sketch import Sketch
 from samplernn.storage import Storage
 from samplernn.track_measures import TrackMeasures
 
 TRACK = "track.json"
+PICTURE, EXCERPT, EXCERPT_PICTURE = "picture.png", "excerpt.flac", "excerpt.png"
+"""What the report's page shows of a track."""
+_EXCERPT_SECONDS, _EXCERPT_HEIGHT = 8, 96
 _SLUG = 40
 _BLOCK_BYTES = 2**20
 _LEAST_SECONDS = 0.5
@@ -118,6 +123,7 @@ def _ingest(file: AudioFile, path: bytes, job: TrackJob, seen: dict[str, str]) -
         "mono": job.mono,
         "clean": job.clean.model_dump(mode="json"),
         "ranges": [list(span) for span in job.ranges.get(file.name, [])],
+        "pictures": [overview.VERSION, spectrogram.VERSION],
     }
     finished = _finished(tracks.at(identifier), identity)
     if finished is not None:
@@ -134,13 +140,14 @@ def _write(
     path: bytes, at: Storage, job: TrackJob, identity: dict[str, Any], before: tuple[int, ...]
 ) -> dict[str, Any]:
     """Decode, clean, measure and commit a track; its track.json."""
-    measures, sketch = TrackMeasures(), Sketch()
+    measures, sketch, seen = TrackMeasures(), Sketch(), overview.Overview(job.sample_rate)
 
     def rounded(blocks: Iterable[Signal]) -> Iterator[npt.NDArray[np.int16]]:
         for block in blocks:
             pcm = to_pcm(block)
             measures.add(pcm.astype(np.float32) / np.float32(32768))
             sketch.add(pcm)
+            seen.add(pcm)
             yield pcm
 
     spans = _in_samples(identity["ranges"], job.sample_rate)
@@ -164,9 +171,23 @@ def _write(
             "cleaned": _rounded(level.done | left),
             "usable": usable,
             "sketch": sketch.hex(),
+            "wave": seen.wave(),
+            "excerpt": _put_excerpt(making, usable, job.sample_rate),
         }
+        making.put(PICTURE, seen.picture(10 ** (measures.result()["rms_dbfs"] / 20)))
         making.put(TRACK, commit.record_bytes(track))
     return track
+
+
+def _put_excerpt(making: commit.Writing, usable: Passages, sample_rate: int) -> list[int]:
+    """Some seconds from the middle of the longest passage, to be heard and seen: [start, stop) in samples."""
+    start, stop = max(usable, key=lambda passage: passage[1] - passage[0])
+    length = min(_EXCERPT_SECONDS * sample_rate, stop - start)
+    first = (start + stop - length) // 2
+    pcm = read_pcm(making.folder, first, first + length)
+    making.put(EXCERPT, encode_flac(pcm, sample_rate, {}))
+    making.put(EXCERPT_PICTURE, spectrogram.spectrogram_png(pcm, sample_rate, _EXCERPT_HEIGHT))
+    return [first, first + length]
 
 
 def _usable(
@@ -261,7 +282,8 @@ def _finished(at: Storage, identity: dict[str, Any]) -> dict[str, Any] | None:
         if commit.read_manifest(at)["about"] != identity:
             return None
         commit.verify_file(at, PCM)
-        commit.verify_file(at, TRACK)
+        for name in (PICTURE, EXCERPT, EXCERPT_PICTURE, TRACK):
+            commit.verify_file(at, name)
         return commit.read_record(at, TRACK)
     except (FileNotFoundError, Damaged, KeyError):
         return None

@@ -68,6 +68,16 @@ def _batch(pcm: Pcm) -> pa.RecordBatch:
     return pa.record_batch([pa.array(pcm)], schema=_SCHEMA)
 
 
+def read_pcm(folder: Storage, start: int, stop: int) -> Pcm:
+    """Samples [start, stop) of the pcm.arrow in a folder anywhere; only the batches that hold them are read."""
+    first = start // BATCH
+    with folder.reading(PCM) as stream:
+        reader = pa.ipc.open_file(stream)
+        batches = [reader.get_batch(at).column(0).to_numpy() for at in range(first, -(-stop // BATCH))]
+    pcm: Pcm = np.concatenate(batches)[start - first * BATCH : stop - first * BATCH]
+    return pcm
+
+
 class Track:
     """One track's PCM, memory-mapped."""
 

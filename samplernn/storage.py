@@ -123,6 +123,12 @@ class Storage:
             while block := stream.read(size):
                 yield block
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Any]:
+        """An object open for reading at any place. Raises FileNotFoundError, or StorageError when it can't be read."""
+        with self._named(f"read {name}"), self.fs.open_input_file(self._path(name)) as stream:
+            yield stream
+
     def create(self, name: str, data: bytes) -> bool:
         """Write an object only if there is none of that name; False when there is one.
 

@@ -20,7 +20,7 @@ from orchestrator.audio_folder import AudioFile, scan
 from orchestrator.config import Clean, ExportConfig, IngestConfig
 from orchestrator.export import export
 from orchestrator.ingest_report import Report
-from orchestrator.ingest_track import TrackJob, ingest_file
+from orchestrator.ingest_track import EXCERPT, EXCERPT_PICTURE, PICTURE, TrackJob, ingest_file
 from orchestrator.pages.dataset_page import write_dataset_page
 from orchestrator.ranges import read_ranges
 from samplernn.chunks import PCM, SPLITS, Dataset, Track
@@ -269,9 +269,10 @@ def test_dataset_page_report_and_export(tmp_path, ray_local):
     assert "<script>" not in text
     assert "words &amp; more.wav" in text
     assert text.count('class="valid"') == 2
-    for name in report.card["tracks"]:
-        for suffix in (".png", "-excerpt.png", "-excerpt.flac"):
-            assert (page.parent / "tracks" / f"{name['id']}{suffix}").stat().st_size > 500
+    for track in report.card["tracks"]:
+        for name in (PICTURE, EXCERPT, EXCERPT_PICTURE):
+            assert f"../tracks/{track['id']}/{name}" in text
+            assert (page.parent / ".." / "tracks" / track["id"] / name).stat().st_size > 500
     stamps = {path: path.stat().st_mtime_ns for path in page.parent.rglob("*.*")}
     write_dataset_page(folder, Report(report.card, str(folder)))
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
