@@ -62,7 +62,7 @@ class _Meter:
             return f"dataset {self._dataset}{self._clock}: starting"
         left = self._clock.seconds / max(1, self.done) * (self.total - self.done)
         eta = f"; {span(left)} left" if 0 < self.done < self.total else ""
-        return f"dataset {self._dataset}{self._clock}: {self.done} of {self.total} files{eta}"
+        return f"dataset {self._dataset}{self._clock}: {self.done} of {self.total}, {self.name}{eta}"
 
     def render(self) -> Group:
         return Group(bar(self.done, self.total), Text(self.line(), style="dim"))

@@ -23,7 +23,7 @@ class Report:
     kept: int = 0
     """Tracks that an earlier run had finished."""
     nodes: Mapping[str, int] = field(default_factory=dict)
-    """Files that each node of the cluster worked on."""
+    """Files, and pieces of long ones, that each node of the cluster worked on."""
 
     @property
     def minutes_in(self) -> float:
@@ -68,7 +68,7 @@ class Report:
         yield from self._proof()
         yield f"Licence: {self.card['license']}"
         if len(self.nodes) > 1:
-            yield f"Worked on {len(self.nodes)} nodes: {', '.join(f'{n} files' for n in self.nodes.values())}"
+            yield f"Worked on {len(self.nodes)} nodes: {', '.join(map(str, self.nodes.values()))} files or pieces"
         yield f"Folder: {self.folder}"
 
     def _proof(self) -> Iterator[str]:

@@ -18,9 +18,10 @@ _PAD_SECONDS = 0.05
 class Clipping:
     """Counts the frames at full scale, block after block, and remembers the passages that hold runs of them."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, start: int = 0, stop: int | None = None) -> None:
         self.frames = 0
-        """Frames with a channel at full scale so far."""
+        """Frames in [start, stop) with a channel at full scale so far."""
+        self._start, self._stop = start, stop
         self._pad = round(_PAD_SECONDS * rate)
         self._found: Passages = []
         self._open = 0
@@ -35,7 +36,8 @@ class Clipping:
             self._open = 0
             return True
         full: npt.NDArray[np.bool_] = np.any(np.abs(block) >= CLIPPED, axis=1)
-        self.frames += int(np.count_nonzero(full))
+        inside = full[max(0, self._start - at) : None if self._stop is None else max(0, self._stop - at)]
+        self.frames += int(np.count_nonzero(inside))
         before = np.ones(self._open, dtype=bool)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], before, full, [False]]).astype(np.int8)))
         runs = edges.reshape(-1, 2) + at - self._open

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 import pytest
 import soundfile
 
-from orchestrator import audio_folder, ingest_track
+from orchestrator import audio_folder, ingest_pieces, ingest_track
 from orchestrator.asked import ingest_asked
 from orchestrator.audio_folder import AudioFile, scan
 from orchestrator.config import Clean, ExportConfig, IngestConfig
@@ -156,7 +156,7 @@ def test_scan_pattern_takes_what_matches(tmp_path):
 @pytest.mark.parametrize("when", ["grown", "same size", "replaced"])
 def test_ingest_file_that_changes_while_it_is_read_is_left_out(tmp_path, monkeypatch, when):
     path = write_sound(tmp_path / "x.wav", 30.0)
-    decoding = ingest_track.decoding
+    decoding = ingest_pieces.decoding
 
     def changing(*args):
         if when == "grown":
@@ -167,7 +167,7 @@ def test_ingest_file_that_changes_while_it_is_read_is_left_out(tmp_path, monkeyp
             write_sound(tmp_path / "y.wav", 30.0).replace(path)
         return decoding(*args)
 
-    monkeypatch.setattr(ingest_track, "decoding", changing)
+    monkeypatch.setattr(ingest_pieces, "decoding", changing)
     job = TrackJob(Storage.open(tmp_path / "d"), RATE, "mean", Clean(), {})
     outcome = ingest_file(AudioFile(os.fsencode(path), "x.wav", 1), job, {})
     assert "changed while it was read" in outcome.reason
