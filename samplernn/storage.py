@@ -59,11 +59,17 @@ class Storage:
     def open(cls, where: str | Path) -> Storage:
         """Open a local path or a URI; relative local paths are resolved against the working directory.
 
-        Raises BadInput for a URI scheme that pyarrow.fs does not know.
+        Raises BadInput for a URI scheme that pyarrow.fs does not know, or a URI that holds a key.
         """
         text = str(where)
         if "://" not in text:
             return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().resolve()))
+        scheme, _, place = text.partition("://")
+        if "@" in place.split("/")[0]:
+            raise BadInput(
+                f"a {scheme}:// URI with a key in it is refused, since URIs are kept in configs; put the key into the "
+                "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or your cloud's credentials file"
+            )
         try:
             fs, root = pafs.FileSystem.from_uri(text)
         except (pyarrow.ArrowException, ValueError, OSError) as error:
