@@ -24,8 +24,9 @@ from orchestrator.ranges import RANGES, Span
 from orchestrator.source_file import at_hand, digest, readable, signature, unreadable
 from samplernn import commit
 from samplernn.audio import Source, to_pcm
-from samplernn.chunks import PCM, read_pcm, write_pcm
+from samplernn.chunks import FEATURES, PCM, features_to_arrow, read_pcm, write_pcm
 from samplernn.errors import BadAudio, Damaged, StorageError
+from samplernn.features import EXTRACTORS
 from samplernn.flac import encode_flac
 from samplernn.passages import Passages, joined, length, scaled, within, without
 from samplernn.pieces import cuts_of
@@ -54,6 +55,8 @@ class TrackJob:
     mono: str
     clean: Clean
     ranges: dict[str, list[Span]]
+    features: tuple[str, ...] = ()
+    """Conditioning features that are measured in the same pass."""
     origin: Storage | None = None
     """Where the files are to be fetched from; None when they are on the file system."""
 
@@ -133,6 +136,7 @@ def identity_of(file: AudioFile, sha256: str, job: TrackJob) -> dict[str, Any]:
         "mono": job.mono,
         "clean": job.clean.model_dump(mode="json"),
         "ranges": [list(span) for span in job.ranges.get(file.name, [])],
+        "features": list(job.features),
         "pictures": [overview.VERSION, spectrogram.VERSION],
     }
 
@@ -142,6 +146,7 @@ def _write(
 ) -> dict[str, Any]:
     """Decode, clean, measure and commit a track; its track.json."""
     measures, sketch, seen = TrackMeasures(), Sketch(), overview.Overview(job.sample_rate)
+    features = {name: EXTRACTORS[name]() for name in job.features}
 
     def rounded(blocks: Iterable[Signal]) -> Iterator[npt.NDArray[np.int16]]:
         for block in blocks:
@@ -149,6 +154,8 @@ def _write(
             measures.add(pcm.astype(np.float32) / np.float32(32768))
             sketch.add(pcm)
             seen.add(pcm)
+            for feature in features.values():
+                feature.add(pcm)
             yield pcm
 
     spans = _in_samples(identity["ranges"], job.sample_rate)
@@ -179,6 +186,8 @@ def _write(
             "wave": seen.wave(),
             "excerpt": _put_excerpt(making, usable, job.sample_rate),
         }
+        if features:
+            making.put(FEATURES, features_to_arrow({name: one.rows() for name, one in features.items()}))
         making.put(PICTURE, seen.picture(10 ** (measures.result()["rms_dbfs"] / 20)))
         making.put(TRACK, commit.record_bytes(track))
     return track
@@ -253,10 +262,10 @@ def _selected(signal: Iterable[Signal], spans: Passages) -> Iterator[Signal]:
 def finished_track(at: Storage, identity: dict[str, Any]) -> dict[str, Any] | None:
     """The track.json of a track that an earlier run committed from the same source, every byte verified."""
     try:
-        if commit.read_manifest(at)["about"] != identity:
+        manifest = commit.read_manifest(at)
+        if manifest["about"] != identity:
             return None
-        commit.verify_file(at, PCM)
-        for name in (PICTURE, EXCERPT, EXCERPT_PICTURE, TRACK):
+        for name in manifest["files"]:
             commit.verify_file(at, name)
         return commit.read_record(at, TRACK)
     except (FileNotFoundError, Damaged, KeyError):

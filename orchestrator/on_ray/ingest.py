@@ -56,7 +56,7 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
     with hold(folder):
         refuse_other_config(folder, CONFIG, config)
         job = TrackJob(
-            folder, config.sample_rate, config.mono, config.clean, found.ranges, origin=found.origin
+            folder, config.sample_rate, config.mono, config.clean, found.ranges, config.features, found.origin
         )
         outcomes: dict[str, Outcome] = {}
         nodes = _decode_pieces(found.audio, job, on_progress)

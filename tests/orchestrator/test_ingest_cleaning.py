@@ -23,7 +23,7 @@ from orchestrator.ingest_report import Report
 from orchestrator.ingest_track import EXCERPT, EXCERPT_PICTURE, PICTURE, TrackJob, ingest_file
 from orchestrator.pages.dataset_page import write_dataset_page
 from orchestrator.ranges import read_ranges
-from samplernn.chunks import PCM, SPLITS, Dataset, Track
+from samplernn.chunks import FEATURES, PCM, SPLITS, Dataset, Track, open_track, pcm_to_arrow
 from samplernn.errors import BadInput
 from samplernn.storage import Storage
 from tests.sounds import chord, write_sound
@@ -108,6 +108,21 @@ def test_ranges_choose_parts_and_no_chunk_spans_two(tmp_path):
     job = TrackJob(Storage.open(tmp_path / "d"), RATE, "mean", Clean(), {"x.wav": [(11.0, 12.0)]})
     outcome = ingest_file(AudioFile(os.fsencode(path), "x.wav", 1), job, {})
     assert "ranges.csv chooses nothing of it: it lasts 10.00 s" in outcome.reason
+
+
+def test_features_are_measured_in_the_same_pass_of_the_very_pcm_that_is_kept(tmp_path):
+    path = write_sound(tmp_path / "x.wav", 40.0)
+    folder = Storage.open(tmp_path / "d")
+    job = TrackJob(folder, RATE, "mean", Clean(level="peak"), {path.name: [(2.0, 38.5)]}, ("onset",))
+    outcome = ingest_file(AudioFile(os.fsencode(path), path.name, 1), job, {})
+    at = folder.at("tracks", ingest_track.track_id(path.name, outcome.track["source_sha256"]))
+    kept = open_track(at, {"features": ["onset"]}, tmp_path / "cache")
+    measured = Track(at.local / PCM)
+    assert len(kept) == len(measured) == round(36.5 * RATE)
+    np.testing.assert_array_equal(kept.features(["onset"]), measured.features(["onset"]))
+    zeros = tmp_path / "zeros.arrow"
+    zeros.write_bytes(pcm_to_arrow([np.zeros(len(kept), np.int16)]))
+    assert Track(zeros, at.local / FEATURES).features(["onset"]).any()  # they are read, not measured anew
 
 
 def test_ranges_are_read_in_seconds_and_minutes():
