@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from orchestrator.ingest_report import Report
 from orchestrator.ingest_track import EXCERPT, EXCERPT_PICTURE, PICTURE, TrackJob, ingest_file
 from orchestrator.pages.dataset_page import write_dataset_page
 from orchestrator.ranges import read_ranges
+from orchestrator.workspace import NAME
 from samplernn.chunks import FEATURES, PCM, SPLITS, Dataset, Track, open_track, pcm_to_arrow
 from samplernn.errors import BadInput
 from samplernn.storage import Storage
@@ -383,3 +385,62 @@ def test_ingest_no_room_for_the_temporary_file_is_the_storages_fault(tmp_path, m
     job = TrackJob(Storage.open(tmp_path / "d"), RATE, "mean", Clean(level="peak"), {})
     outcome = ingest_file(AudioFile(os.fsencode(path), "x.wav", 1), job, {})
     assert "can't write a temporary file" in outcome.storage
+
+
+UNREADABLE = """
+import json, os, sys
+from orchestrator.audio_folder import scan
+from orchestrator.config import Clean
+from orchestrator.ingest_track import TrackJob, ingest_file
+from samplernn.storage import Storage
+found = scan(sys.argv[1])
+job = TrackJob(Storage.open(sys.argv[2]), 16_000, "mean", Clean(), {})
+reasons = {file.name: ingest_file(file, job, {}).reason for file in found.audio}
+print(json.dumps(reasons | {row["path"]: row["reason"] for row in found.skipped}))
+"""
+
+
+def test_ingest_file_and_folder_that_may_not_be_read_are_rows_with_reasons(tmp_path):
+    source = tmp_path / "band"
+    write_sound(source / "good.wav")
+    write_sound(source / "mine.wav", seed=1).chmod(0)
+    write_sound(source / "closed" / "x.wav", seed=2)
+    (source / "closed").chmod(0)
+    command = [sys.executable, "-c", UNREADABLE, str(source), str(tmp_path / "d")]
+    if os.geteuid() == 0:  # root reads everything, unless it gives that up
+        if not shutil.which("setpriv"):
+            pytest.skip("needs setpriv (util-linux) when run by root")
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    finally:
+        (source / "closed").chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "good.wav": None,
+        "mine.wav": "can't be read: Permission denied",
+        "closed": "can't be listed: Permission denied",
+    }
+
+
+def test_ingest_names_of_255_bytes_and_with_dots_stay_in_their_folders(tmp_path):
+    source, folder = tmp_path / "band", Storage.open(tmp_path / "d")
+    names = ["x" * 251 + ".wav", "a..%2f..%2fetc.wav", "a\\..\\..\\up.wav", "-rf.wav", "a\nb.wav"]
+    for seed, name in enumerate(names):
+        write_sound(source / name, 1.0, seed=seed, format="WAV")
+    found = scan(str(source))
+    assert len(found.audio) == len(names)
+    job = TrackJob(folder, RATE, "mean", Clean(), {})
+    for file in found.audio:
+        assert ingest_file(file, job, {}).track, file.name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["band", "d"]
+    assert [path.name for path in folder.local.iterdir()] == ["tracks"]
+    assert all(NAME.match(name) for name in folder.at("tracks").names())
+    assert len(folder.at("tracks").names()) == len(names)
+
+
+def test_ingest_of_a_folder_that_names_a_way_up_takes_the_folder_it_leads_to(tmp_path):
+    write_sound(tmp_path / "band" / "a.wav")
+    (tmp_path / "other").mkdir()
+    found = scan(str(tmp_path / "other" / ".." / "band"))
+    assert (found.root, [file.name for file in found.audio]) == (tmp_path / "band", ["a.wav"])
