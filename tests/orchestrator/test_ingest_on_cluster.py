@@ -27,14 +27,17 @@ from orchestrator.config import IngestConfig
 from orchestrator.on_ray.ingest import ingest
 from samplernn.storage import Storage
 
-source, out, lose = sys.argv[1], sys.argv[2], sys.argv[3] == "lose"
+source, out, lose = sys.argv[1:]
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
 cluster.wait_for_nodes()
 lost = []
 
 def heard(done, total, name):
-    if lose and done == 4 and not lost:
+    if lose == "track" and " piece " not in name and done == 4 and not lost:
+        lost.append(nodes[0].node_id)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+    if lose == "piece" and " piece " in name and not lost:
         lost.append(nodes[0].node_id)
         cluster.remove_node(nodes[0], allow_graceful=False)
 
@@ -64,13 +67,22 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_ingest_works_on_all_nodes_and_a_lost_one_changes_no_byte(tmp_path):
     source = tmp_path / "band"
-    for seed in range(18):
+    for seed in range(17):
         write_sound(source / f"{seed:02d}.flac", 90.0, 44_100, 2, seed)
-    whole = ingest(source, tmp_path / "whole", "keep")
+    write_sound(source / "long.flac", 2400.0, 22_050, 1, 99)
+    whole = ingest(source, tmp_path / "whole", "nothing")
     assert len(whole["nodes"]) == 3
-    assert sum(whole["nodes"].values()) == 18
-    lost = ingest(source, tmp_path / "lost", "lose")
-    assert lost["lost"]
-    assert contents(tmp_path / "lost") == contents(tmp_path / "whole")
-    card = json.loads(Storage.open(tmp_path / "lost").read(CARD))
-    assert (len(card["tracks"]), card["skipped"]) == (18, [])
+    assert sum(whole["nodes"].values()) == 18 + 8
+    for when in ("piece", "track"):
+        lost = ingest(source, tmp_path / when, when)
+        assert lost["lost"]
+        assert contents(tmp_path / when) == contents(tmp_path / "whole")
+        card = json.loads(Storage.open(tmp_path / when).read(CARD))
+        assert (len(card["tracks"]), card["skipped"]) == (18, [])
+
+
+def test_one_long_file_is_worked_on_by_all_nodes(tmp_path):
+    write_sound(tmp_path / "band" / "long.flac", 3600.0, 22_050, 1)
+    report = ingest(tmp_path / "band", tmp_path / "out", "nothing")
+    assert len(report["nodes"]) == 3
+    assert sum(report["nodes"].values()) == 12 + 1
