@@ -93,7 +93,7 @@ class Report:
             source = f"{track['source_rate']:,} Hz x{track['channels']}"
             yield (
                 f"{_short(track['source']):<{_NAME}} {track['seconds'] / 60:6.2f} {source:>16} "
-                f"{measured['rms_dbfs']:6.1f} {measured['peak_dbfs']:6.1f} {measured['dc']:8.5f} "
+                f"{measured['rms_dbfs']:6.1f} {measured['peak_dbfs']:6.1f} {measured['dc']:z8.5f} "
                 f"{measured['silence']:7.1%} {measured['clipped']:8.3%} {measured['flatness']:8.4f}"
             )
         yield from _rest(len(self.card["tracks"]), most)

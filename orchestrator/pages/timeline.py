@@ -32,7 +32,8 @@ def timeline_svg(
 
 
 def _wave(lows: Sequence[int], highs: Sequence[int]) -> str:
-    step, middle = WIDTH / len(lows), WAVE / 2
+    lows, highs = ([*one, one[-1]] for one in (lows, highs))  # the last column is as wide as the others
+    step, middle = WIDTH / (len(lows) - 1), WAVE / 2
     up = [f"{at * step:.1f} {middle - high / 32768 * middle:.1f}" for at, high in enumerate(highs)]
     down = [f"{at * step:.1f} {middle - low / 32768 * middle:.1f}" for at, low in enumerate(lows)]
     return f"M{' '.join([*up, *reversed(down)])}Z"
