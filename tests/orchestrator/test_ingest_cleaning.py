@@ -49,6 +49,16 @@ def test_clean_nothing_keeps_every_sample(tmp_path):
     assert (track["usable"], track["cleaned"]) == ([[0, 48_000]], {})
 
 
+@pytest.mark.parametrize("samples", [1, 100, 3000, 50_000])
+def test_ingest_silence_and_a_single_sample_are_tracks(tmp_path, samples):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(samples), RATE)
+    soundfile.write(tmp_path / "sound.wav", chord(4.0, RATE)[:samples], RATE)
+    for name, silent in (("silence.wav", True), ("sound.wav", False)):
+        track, pcm = one(tmp_path, tmp_path / name)
+        assert (len(pcm), track["usable"], track["excerpt"]) == (samples, [[0, samples]], [0, samples])
+        assert (track["measures"]["silence"] == 1.0) == silent
+
+
 @pytest.mark.parametrize("level", [None, "peak", "lufs"])
 def test_clean_dc_is_gone_and_told(tmp_path, level):
     soundfile.write(tmp_path / "x.wav", chord(3.0, RATE)[:, 0] + 0.2, RATE, subtype="FLOAT")
