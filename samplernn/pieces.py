@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from samplernn.audio import Source
+from samplernn.audio import MAX_SECONDS, Source
 from samplernn.audio_header import chunks, read_at
 from samplernn.passages import joined
 
@@ -26,8 +26,8 @@ WHOLE: Cut = (0, None)
 
 
 def cuts(seconds: float) -> list[Cut]:
-    """The pieces of a recording; a single one where it isn't long."""
-    if seconds <= LONG_SECONDS:
+    """The pieces of a recording; a single one where it isn't long, or longer than any that is decoded."""
+    if not LONG_SECONDS < seconds <= MAX_SECONDS:
         return [WHOLE]
     starts = range(0, int(seconds) - PIECE_SECONDS // 2, PIECE_SECONDS)
     return [*zip(starts, [*starts[1:], None], strict=True)]

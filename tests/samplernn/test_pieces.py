@@ -69,6 +69,16 @@ def test_a_file_that_cannot_be_sought_to_a_sample_is_one_piece(tmp_path, contain
     assert cuts_of(tmp_path / "x") == [(0, None)]
 
 
+def test_a_claimed_length_of_years_is_one_piece(tmp_path):
+    path = write_sound(tmp_path / "x.flac", 12.0)
+    data = bytearray(path.read_bytes())
+    data[18:26] = (int.from_bytes(data[18:26], "big") | (1 << 36) - 1).to_bytes(8, "big")
+    path.write_bytes(data)
+    assert cuts_of(path) == [(0, None)]
+    with pytest.raises(BadAudio, match="longer than 48 hours"):
+        decoded(path, 16_000)
+
+
 def test_a_header_that_lies_is_refused_by_the_decoder(tmp_path):
     data = bytearray(wav_bytes(16_000 * 12))
     data[24:28] = (1000).to_bytes(4, "little")  # its rate: twelve seconds become minutes
