@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,8 @@ def _ingest(source: Path, folder: Path) -> float:
 def _decode_alone(files: list[Path]) -> None:
     """soundfile and soxr over the files, the longest first, a process a core."""
     ordered = sorted(files, key=lambda path: -path.stat().st_size)
-    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
-        pool.map(_decode_one, ordered, chunksize=1)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as pool:
+        list(pool.map(_decode_one, ordered))
 
 
 def _decode_one(path: Path) -> int:
