@@ -25,50 +25,57 @@ class Overview:
 
     def __init__(self, sample_rate: int) -> None:
         """sample_rate in Hz."""
-        self._column = _FRAME
+        self._rate = sample_rate
+        self._cells, self._column = 0, 1  # cells of _FRAME samples seen; cells a column
         self._held = np.zeros(0, np.int16)
-        self._lows: list[int] = []
-        self._highs: list[int] = []
-        self._powers: list[npt.NDArray[np.float64]] = []
-        self._weights = _rows_from_bins(HEIGHT, sample_rate)
+        self._low, self._high = np.full(MOST, 32767, np.int16), np.full(MOST, -32768, np.int16)
+        self._bins, self._columns = np.zeros((MOST, _FRAME // 2 + 1)), 0
         self._window = np.hanning(_FRAME) * (2 / np.hanning(_FRAME).sum() / 32768)
 
     def add(self, pcm: Pcm) -> None:
         """The next samples, int16 [samples]."""
-        pcm, at = np.concatenate([self._held, pcm]), 0
-        while at + self._column <= len(pcm):
-            self._take(pcm[at : at + self._column])
-            at += self._column
-            if len(self._powers) == MOST:
+        pcm = np.concatenate([self._held, pcm])
+        whole = len(pcm) // _FRAME
+        cells, self._held = pcm[: whole * _FRAME].reshape(whole, _FRAME), pcm[whole * _FRAME :]
+        while len(cells):
+            room = MOST * self._column - self._cells
+            self._take(cells[:room])
+            cells = cells[room:]
+            if self._cells == MOST * self._column:
                 self._halve()
-        self._held = pcm[at:]
 
     def wave(self) -> list[list[int]]:
         """Lowest and highest sample of each column: [lows, highs]."""
         self._end()
-        return [self._lows, self._highs]
+        return [one[: self._columns].tolist() for one in (self._low, self._high)]
 
     def picture(self, rms: float) -> bytes:
         """PNG of the spectrogram [HEIGHT, columns]; `rms` is the track's level, full scale 1."""
         self._end()
-        power = np.stack(self._powers, axis=1) if self._powers else np.zeros((HEIGHT, 1))
+        power = _rows_from_bins(HEIGHT, self._rate) @ self._bins[: self._columns].T
         return to_png(shades(10 * np.log10(power + 1e-12), np.zeros(0, np.int16), rms))
 
-    def _take(self, column: Pcm) -> None:
-        self._lows.append(int(column.min()))
-        self._highs.append(int(column.max()))
-        start = (len(column) - _FRAME) // 2
-        bins = np.abs(np.fft.rfft(column[start : start + _FRAME] * self._window)) ** 2
-        self._powers.append(self._weights @ bins)
+    def _take(self, cells: Pcm) -> None:
+        """Cells [cells, _FRAME]; the middle one of a column stands for its spectrum."""
+        at = self._cells + np.arange(len(cells))
+        np.minimum.at(self._low, at // self._column, cells.min(axis=1))
+        np.maximum.at(self._high, at // self._column, cells.max(axis=1))
+        middles = cells[at % self._column == self._column // 2]
+        spectra = np.abs(np.fft.rfft(middles * self._window, axis=1)) ** 2
+        self._bins[self._columns : self._columns + len(spectra)] = spectra
+        self._columns += len(spectra)
+        self._cells += len(cells)
 
     def _halve(self) -> None:
-        self._column *= 2
-        self._lows = [*map(min, self._lows[::2], self._lows[1::2])]
-        self._highs = [*map(max, self._highs[::2], self._highs[1::2])]
-        self._powers = [(a + b) / 2 for a, b in zip(self._powers[::2], self._powers[1::2], strict=True)]
+        half = MOST // 2
+        self._low[:half] = np.minimum(self._low[::2], self._low[1::2])
+        self._high[:half] = np.maximum(self._high[::2], self._high[1::2])
+        self._low[half:], self._high[half:] = 32767, -32768
+        self._bins[:half] = (self._bins[::2] + self._bins[1::2]) / 2
+        self._column, self._columns = self._column * 2, half
 
     def _end(self) -> None:
-        """What is left becomes a column where it is the greater part of one, or all that there is."""
-        if len(self._held) > self._column // 2 or (len(self._held) and not self._powers):
-            self._take(np.pad(self._held, (0, self._column - len(self._held))))
+        """The rest of a column counts if its middle was reached, the rest of a cell if there is nothing else."""
+        if len(self._held) and not self._columns:
+            self._take(np.pad(self._held, (0, _FRAME - len(self._held)))[None])
         self._held = self._held[:0]
