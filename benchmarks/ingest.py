@@ -2,10 +2,11 @@
 
     python benchmarks/ingest.py [--quick] [--json FILE] [--music FOLDER] [--minutes 84] [--only speed,memory,reading]
 
-speed: an album of 84 minutes. Ours is everything from the scan to the report's page, on a Ray that is up already (its
-start and the first import of everything are reported apart). The original's method is a call of ffmpeg for each of
-3,200 chunks of 8 s out of one long WAV: 100 calls are measured, spread over the recording. Decoding alone is soundfile
-and soxr over the same files, in as many processes as there are cores. All sides take turns; medians are quoted.
+speed: an album of 84 minutes, as it is (Ogg Vorbis), as FLAC and as WAV. Ours is everything from the scan to the
+report's page, on a Ray that is up already (its start and the first import of everything are reported apart). The
+original's method is a call of ffmpeg for each of 3,200 chunks of 8 s out of one long WAV: 100 calls are measured, all
+over the recording. Decoding alone is soundfile and soxr over the same files, in as many processes as there are cores.
+All sides take turns; medians are quoted.
 bytes: the dataset of 45 minutes, page and all, against 3,200 float16 chunks.
 memory: the worker and its decoder together, on a file of ten hours.
 reading: shuffled batches of 32 chunks of 8 s, in one and in eight processes, beside plain np.memmap.
@@ -22,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ RATE = 16_000
 CHUNKS, CHUNK_SECONDS = 3200, 8
 FLOAT16_BYTES = CHUNKS * CHUNK_SECONDS * RATE * 2
 BATCH = 32
+TURNS, CALLS = 3, 100
 HOURS = 10
 GIB = 2**30
 
@@ -69,51 +72,68 @@ def main() -> None:
 
 
 def speed(report: Report, work: Path, files: list[Path], quick: bool) -> None:
-    """Ours, the original's method and decoding alone, in turn."""
+    """Ours, the original's method and decoding alone, in turn, for the album in each format."""
     from cluster.connect import connect
 
-    album, first = (
-        _folder(work / "album", files),
-        _folder(work / "first", sorted(files, key=lambda path: path.stat().st_size)[:6]),
-    )
     minutes = sum(soundfile.info(path).duration for path in files) / 60
+    print(f"{minutes:.1f} minutes of music, {len(files)} files")
+    long = _one_wav(files, work / "long.wav") if shutil.which("ffmpeg") else None
+    if not long:
+        print("ffmpeg is not installed: the original's method is not measured")
+    few = sorted(files, key=lambda path: path.stat().st_size)[:6]
     start = time.perf_counter()
     with connect():
-        _ingest(first, work / "first-dataset")
-        report.add("ray_start_and_imports", "s", [time.perf_counter() - start])
-        long = _one_wav(files, work / "long.wav") if shutil.which("ffmpeg") else None
-        ours, pages, alone, calls = [], [], [], []
-        for turn in range(1 if quick else 5):
-            shutil.rmtree(work / "dataset", ignore_errors=True)
-            ours.append(_seconds(lambda: pages.append(_ingest(album, work / "dataset"))))
-            alone.append(_seconds(lambda: _decode_alone(files)))
-            if long:
-                count = 30 if quick else 20
-                calls += [_ffmpeg(long, minutes * 60, turn * count + at, 5 * count) for at in range(count)]
-        page = report.add("page_of_it", "s", pages)
-        ours_s = report.add("ingest", "s", ours)
-        alone_s = report.add("decode_and_resample_alone", "s", alone)
-        share = report.add(
-            "share_of_decoding_alone", "ratio", [a / b for a, b in zip(alone, ours, strict=True)]
-        )
-        rate = report.add("minutes_of_audio_per_second", "min/s", [minutes / seconds for seconds in ours])
-        print(f"{minutes:.1f} minutes of music, {len(files)} files")
-        print(f"Ray's start and first imports   {report.figures['ray_start_and_imports']['value']:8.1f} s")
-        print(
-            f"ingest                          {ours_s:8.2f} s   {rate:.1f} min/s; its page {page:.2f} s of that"
-        )
-        print(f"decoding and resampling alone   {alone_s:8.2f} s   ({share:.0%} of ingest; at least 70 %)")
-        if calls:
-            call = report.add("ffmpeg_call", "s", calls)
-            faster = report.add(
-                "faster_than_original", "ratio", [CHUNKS * call / seconds for seconds in ours]
-            )
-            print(
-                f"{CHUNKS:,} calls of ffmpeg          {CHUNKS * call:8.1f} s   ({faster:.0f} x ingest; at least 40)"
-            )
-        else:
-            print("ffmpeg is not installed: the original's method was not measured")
+        _ingest(_folder(work / "few", few), work / "few-dataset")
+        seconds = report.add("ray_start_and_imports", "s", [time.perf_counter() - start])
+        print(f"Ray's start and first imports   {seconds:8.1f} s")
+        for kind in ("as it is", "FLAC", "WAV"):
+            album = files if kind == "as it is" else _encoded(files, work / kind, kind)
+            _side_by_side(report, work, album, kind, minutes, long, 1 if quick else TURNS)
         _bytes(report, work, files)
+
+
+def _side_by_side(
+    report: Report, work: Path, files: list[Path], kind: str, minutes: float, long: Path | None, turns: int
+) -> None:
+    album = _folder(work / f"album-{kind}", files)
+    tag = "" if kind == "as it is" else f"_{kind.lower()}"
+    ours, pages, alone, calls = [], [], [], []
+    for turn in range(turns):
+        shutil.rmtree(work / "dataset", ignore_errors=True)
+        ours.append(_seconds(lambda: pages.append(_ingest(album, work / "dataset"))))
+        alone.append(_seconds(lambda: _decode_alone(files)))
+        if long:
+            count = -(-CALLS // TURNS)
+            calls += [_ffmpeg(long, minutes * 60, turn * count + at, turns * count) for at in range(count)]
+    name = files[0].suffix.lstrip(".").upper()
+    page = report.add(f"page_of_it{tag}", "s", pages)
+    seconds = report.add(f"ingest{tag}", "s", ours)
+    only = report.add(f"decode_and_resample_alone{tag}", "s", alone)
+    shares = [a / b for a, b in zip(alone, ours, strict=True)]
+    share = report.add(f"share_of_decoding_alone{tag}", "ratio", shares)
+    rate = report.add(f"minutes_of_audio_per_second{tag}", "min/s", [minutes / one for one in ours])
+    print(
+        f"{name:<4} ingest                     {seconds:8.2f} s   {rate:.1f} min/s; its page {page:.2f} s of it"
+    )
+    print(f"     decoding and resampling    {only:8.2f} s   alone ({share:.0%} of ingest; at least 70 %)")
+    if calls:
+        call = report.add(f"ffmpeg_call{tag}", "s", calls)
+        faster = report.add(f"faster_than_original{tag}", "ratio", [CHUNKS * call / one for one in ours])
+        told = f"{call:.3f} s each, {len(calls)} measured"
+        print(
+            f"     {CHUNKS:,} calls of ffmpeg      {CHUNKS * call:8.1f} s   ({told}): {faster:.0f} x; at least 40"
+        )
+
+
+def _encoded(files: list[Path], folder: Path, kind: str) -> list[Path]:
+    """The same music in another format, 16 bits."""
+    folder.mkdir()
+    paths = []
+    for number, path in enumerate(files):
+        audio, rate = soundfile.read(path, dtype="int16")
+        paths.append(folder / f"{number:02d}.{kind.lower()}")
+        soundfile.write(paths[-1], audio, rate)
+    return paths
 
 
 def _bytes(report: Report, work: Path, files: list[Path]) -> None:
@@ -197,8 +217,8 @@ def _ingest(source: Path, folder: Path) -> float:
 def _decode_alone(files: list[Path]) -> None:
     """soundfile and soxr over the files, the longest first, a process a core."""
     ordered = sorted(files, key=lambda path: -path.stat().st_size)
-    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
-        pool.map(_decode_one, ordered, chunksize=1)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as pool:
+        list(pool.map(_decode_one, ordered))
 
 
 def _decode_one(path: Path) -> int:

@@ -43,6 +43,9 @@ class IngestConfig(Frozen):
     """How channels become one: the mean of all; the first or second; half the sum or difference of these two."""
     clean: Clean = Clean()
     """Cleaning, each step optional and told in the report."""
+    features: tuple[Literal["onset"], ...] = ()
+    """Conditioning features to be measured in the same pass and kept beside the audio; a model that is conditioned on
+    one that is not kept measures it whenever it is trained."""
     split_by: Literal["time", "track"] = "time"
     """Hold out a block of each track, or whole tracks."""
     valid: Annotated[float, Field(gt=0, lt=0.5)] = 0.06

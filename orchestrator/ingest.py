@@ -30,7 +30,7 @@ def run_ingest(workspace: Workspace, config: IngestConfig, console: Console) -> 
         refuse_other_config(folder, CONFIG, config)
 
     def heard(done: int, total: int, name: str) -> None:
-        meter.done, meter.total, meter.name = done, total, name
+        meter.heard(done, total, name)
         view.tick()
 
     with view.showing(), connect():
@@ -51,18 +51,25 @@ def _show(report: Report, folder: Storage, console: Console) -> None:
 
 
 class _Meter:
-    """Files done and ETA."""
+    """Files, or pieces of long ones, that are done, and ETA."""
 
     def __init__(self, dataset: str) -> None:
         self.done, self.total, self.name = 0, 0, ""
         self._dataset, self._clock = dataset, Clock()
+        self._first = 0.0
+
+    def heard(self, done: int, total: int, name: str) -> None:
+        """One more has ended."""
+        if done == 1:
+            self._first = self._clock.seconds  # Ray's start says nothing of how long a file takes
+        self.done, self.total, self.name = done, total, name
 
     def line(self) -> str:
         if not self.total:
             return f"dataset {self._dataset}{self._clock}: starting"
-        left = self._clock.seconds / max(1, self.done) * (self.total - self.done)
-        eta = f"; {span(left)} left" if 0 < self.done < self.total else ""
-        return f"dataset {self._dataset}{self._clock}: {self.done} of {self.total} files{eta}"
+        left = (self._clock.seconds - self._first) / max(1, self.done - 1) * (self.total - self.done)
+        eta = f"; {span(left)} left" if 1 < self.done < self.total else ""
+        return f"dataset {self._dataset}{self._clock}: {self.done} of {self.total}, {self.name}{eta}"
 
     def render(self) -> Group:
         return Group(bar(self.done, self.total), Text(self.line(), style="dim"))

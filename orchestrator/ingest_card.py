@@ -124,5 +124,6 @@ def _row(name: str, outcome: Outcome, track: Track, splits: Splits, sample_rate:
         "ranges": track["ranges"],
         "measures": track["measures"],
         "cleaned": track["cleaned"],
+        "features": track["features"],
         "splits": splits,
     }

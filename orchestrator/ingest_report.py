@@ -23,7 +23,7 @@ class Report:
     kept: int = 0
     """Tracks that an earlier run had finished."""
     nodes: Mapping[str, int] = field(default_factory=dict)
-    """Files that each node of the cluster worked on."""
+    """Files, and pieces of long ones, that each node of the cluster worked on."""
 
     @property
     def minutes_in(self) -> float:
@@ -68,7 +68,7 @@ class Report:
         yield from self._proof()
         yield f"Licence: {self.card['license']}"
         if len(self.nodes) > 1:
-            yield f"Worked on {len(self.nodes)} nodes: {', '.join(f'{n} files' for n in self.nodes.values())}"
+            yield f"Worked on {len(self.nodes)} nodes: {', '.join(map(str, self.nodes.values()))} files or pieces"
         yield f"Folder: {self.folder}"
 
     def _proof(self) -> Iterator[str]:
@@ -93,7 +93,7 @@ class Report:
             source = f"{track['source_rate']:,} Hz x{track['channels']}"
             yield (
                 f"{_short(track['source']):<{_NAME}} {track['seconds'] / 60:6.2f} {source:>16} "
-                f"{measured['rms_dbfs']:6.1f} {measured['peak_dbfs']:6.1f} {measured['dc']:8.5f} "
+                f"{measured['rms_dbfs']:6.1f} {measured['peak_dbfs']:6.1f} {measured['dc']:z8.5f} "
                 f"{measured['silence']:7.1%} {measured['clipped']:8.3%} {measured['flatness']:8.4f}"
             )
         yield from _rest(len(self.card["tracks"]), most)

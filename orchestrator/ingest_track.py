@@ -6,13 +6,8 @@ one is asked for, so that memory does not grow with the length of the file.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import socket
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
@@ -22,21 +17,28 @@ import numpy.typing as npt
 
 from orchestrator.audio_folder import AudioFile
 from orchestrator.config import Clean
+from orchestrator.ingest_pieces import PIECES, decoded
 from orchestrator.levelling import levelled
+from orchestrator.pages import overview, spectrogram
 from orchestrator.ranges import RANGES, Span
+from orchestrator.source_file import at_hand, digest, readable, signature, unreadable
 from samplernn import commit
 from samplernn.audio import Source, to_pcm
-from samplernn.chunks import PCM, write_pcm
-from samplernn.decode_process import decoding
+from samplernn.chunks import FEATURES, PCM, features_to_arrow, read_pcm, write_pcm
 from samplernn.errors import BadAudio, Damaged, StorageError
+from samplernn.features import EXTRACTORS
+from samplernn.flac import encode_flac
 from samplernn.passages import Passages, joined, length, scaled, within, without
+from samplernn.pieces import cuts_of
 from samplernn.sketch import Sketch
 from samplernn.storage import Storage
 from samplernn.track_measures import TrackMeasures
 
 TRACK = "track.json"
+PICTURE, EXCERPT, EXCERPT_PICTURE = "picture.png", "excerpt.flac", "excerpt.png"
+"""What the report's page shows of a track."""
+_EXCERPT_SECONDS, _EXCERPT_HEIGHT = 8, 96
 _SLUG = 40
-_BLOCK_BYTES = 2**20
 _LEAST_SECONDS = 0.5
 """A shorter piece between two passages that are left out is left out as well."""
 
@@ -53,6 +55,8 @@ class TrackJob:
     mono: str
     clean: Clean
     ranges: dict[str, list[Span]]
+    features: tuple[str, ...] = ()
+    """Conditioning features that are measured in the same pass."""
     origin: Storage | None = None
     """Where the files are to be fetched from; None when they are on the file system."""
 
@@ -83,14 +87,14 @@ def ingest_file(file: AudioFile, job: TrackJob, seen: dict[str, str]) -> Outcome
     `seen` remembers, by SHA-256, the files that were given before; the second of the same content is left out.
     """
     try:
-        with _at_hand(file, job.origin) as path:
+        with at_hand(file, job.origin) as path:
             outcome = _ingest(file, path, job, seen)
     except BadAudio as error:
         return Outcome(file.name, reason=str(error))
     except StorageError as error:
         return Outcome(file.name, storage=str(error))
     except OSError as error:
-        return Outcome(file.name, reason=_unreadable(error, file.path))
+        return Outcome(file.name, reason=unreadable(error, file.path))
     except MemoryError:
         return Outcome(
             file.name, reason="this machine's memory is full; end other work and run the ingest again"
@@ -107,19 +111,13 @@ def track_id(name: str, digest: str) -> str:
 
 
 def _ingest(file: AudioFile, path: bytes, job: TrackJob, seen: dict[str, str]) -> Outcome:
-    before = _signature(path)
-    digest = _digest(path, before[1])
-    if digest in seen:
-        return Outcome(file.name, reason=f"duplicate of {seen[digest]}", twin=seen[digest])
-    tracks, identifier = job.folder.at("tracks"), track_id(file.name, digest)
-    identity = {
-        "source_sha256": digest,
-        "sample_rate": job.sample_rate,
-        "mono": job.mono,
-        "clean": job.clean.model_dump(mode="json"),
-        "ranges": [list(span) for span in job.ranges.get(file.name, [])],
-    }
-    finished = _finished(tracks.at(identifier), identity)
+    before = signature(path)
+    sha256 = digest(path, before[1])
+    if sha256 in seen:
+        return Outcome(file.name, reason=f"duplicate of {seen[sha256]}", twin=seen[sha256])
+    tracks, identifier = job.folder.at("tracks"), track_id(file.name, sha256)
+    identity = identity_of(file, sha256, job)
+    finished = finished_track(tracks.at(identifier), identity)
     if finished is not None:
         return Outcome(file.name, finished, kept=True)
     try:
@@ -130,25 +128,46 @@ def _ingest(file: AudioFile, path: bytes, job: TrackJob, seen: dict[str, str]) -
     return Outcome(file.name, track)
 
 
+def identity_of(file: AudioFile, sha256: str, job: TrackJob) -> dict[str, Any]:
+    """What a track is made from; a track made from anything else is another one."""
+    return {
+        "source_sha256": sha256,
+        "sample_rate": job.sample_rate,
+        "mono": job.mono,
+        "clean": job.clean.model_dump(mode="json"),
+        "ranges": [list(span) for span in job.ranges.get(file.name, [])],
+        "features": list(job.features),
+        "pictures": [overview.VERSION, spectrogram.VERSION],
+    }
+
+
 def _write(
     path: bytes, at: Storage, job: TrackJob, identity: dict[str, Any], before: tuple[int, ...]
 ) -> dict[str, Any]:
     """Decode, clean, measure and commit a track; its track.json."""
-    measures, sketch = TrackMeasures(), Sketch()
+    measures, sketch, seen = TrackMeasures(), Sketch(), overview.Overview(job.sample_rate)
+    features = {name: EXTRACTORS[name]() for name in job.features}
 
     def rounded(blocks: Iterable[Signal]) -> Iterator[npt.NDArray[np.int16]]:
         for block in blocks:
             pcm = to_pcm(block)
             measures.add(pcm.astype(np.float32) / np.float32(32768))
             sketch.add(pcm)
+            seen.add(pcm)
+            for feature in features.values():
+                feature.add(pcm)
             yield pcm
 
     spans = _in_samples(identity["ranges"], job.sample_rate)
-    with commit.writing(at, **identity) as making, decoding(path, job.sample_rate, job.mono) as decoder:
-        signal = _selected(_readable(decoder.signal(), path), spans)
+    pieces = job.folder.at(PIECES, identity["source_sha256"])
+    with (
+        commit.writing(at, **identity) as making,
+        decoded(path, job.sample_rate, job.mono, cuts_of(path), pieces) as decoder,
+    ):
+        signal = _selected(readable(decoder.signal(), path), spans)
         with levelled(signal, job.clean, job.sample_rate) as level, making.file(PCM) as sink:
             write_pcm(sink, rounded(level.blocks))
-        if _signature(path) != before:
+        if signature(path) != before:
             raise BadAudio("changed while it was read; run the ingest again")
         source = decoder.source
         if not measures.samples:
@@ -164,9 +183,25 @@ def _write(
             "cleaned": _rounded(level.done | left),
             "usable": usable,
             "sketch": sketch.hex(),
+            "wave": seen.wave(),
+            "excerpt": _put_excerpt(making, usable, job.sample_rate),
         }
+        if features:
+            making.put(FEATURES, features_to_arrow({name: one.rows() for name, one in features.items()}))
+        making.put(PICTURE, seen.picture(10 ** (measures.result()["rms_dbfs"] / 20)))
         making.put(TRACK, commit.record_bytes(track))
     return track
+
+
+def _put_excerpt(making: commit.Writing, usable: Passages, sample_rate: int) -> list[int]:
+    """Some seconds from the middle of the longest passage, to be heard and seen: [start, stop) in samples."""
+    start, stop = max(usable, key=lambda passage: passage[1] - passage[0])
+    length = min(_EXCERPT_SECONDS * sample_rate, stop - start)
+    first = (start + stop - length) // 2
+    pcm = read_pcm(making.folder, first, first + length)
+    making.put(EXCERPT, encode_flac(pcm, sample_rate, {}))
+    making.put(EXCERPT_PICTURE, spectrogram.spectrogram_png(pcm, sample_rate, _EXCERPT_HEIGHT))
+    return [first, first + length]
 
 
 def _usable(
@@ -224,44 +259,14 @@ def _selected(signal: Iterable[Signal], spans: Passages) -> Iterator[Signal]:
         at += len(block)
 
 
-def _readable(signal: Iterator[Signal], path: bytes) -> Iterator[Signal]:
-    """The same; a source that can't be read is the file's fault and not the storage's that is written to."""
-    try:
-        yield from signal
-    except OSError as error:
-        raise BadAudio(_unreadable(error, path)) from error
-
-
-def _unreadable(error: OSError, path: bytes) -> str:
-    gone = not os.path.exists(path)  # noqa: PTH110
-    where = f" on {socket.gethostname()}; the folder must be readable on every node" if gone else ""
-    return f"can't be read: {error.strerror or error}{where}"
-
-
-@contextmanager
-def _at_hand(file: AudioFile, origin: Storage | None) -> Iterator[bytes]:
-    """Path of the file on this machine; one on an object store is fetched for as long as it is needed."""
-    if origin is None:
-        yield file.path
-        return
-    *folders, name = os.fsdecode(file.path).split("/")
-    with tempfile.NamedTemporaryFile(prefix="samplernn-") as copy:
-        try:
-            for block in origin.at(*folders).blocks(name):
-                copy.write(block)
-            copy.flush()
-        except (StorageError, FileNotFoundError) as error:
-            raise BadAudio(f"can't be fetched: {error}") from error
-        yield os.fsencode(copy.name)
-
-
-def _finished(at: Storage, identity: dict[str, Any]) -> dict[str, Any] | None:
+def finished_track(at: Storage, identity: dict[str, Any]) -> dict[str, Any] | None:
     """The track.json of a track that an earlier run committed from the same source, every byte verified."""
     try:
-        if commit.read_manifest(at)["about"] != identity:
+        manifest = commit.read_manifest(at)
+        if manifest["about"] != identity:
             return None
-        commit.verify_file(at, PCM)
-        commit.verify_file(at, TRACK)
+        for name in manifest["files"]:
+            commit.verify_file(at, name)
         return commit.read_record(at, TRACK)
     except (FileNotFoundError, Damaged, KeyError):
         return None
@@ -269,29 +274,3 @@ def _finished(at: Storage, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in values.items()}
-
-
-def _signature(path: bytes) -> tuple[int, ...]:
-    """What changes when a file is written to or put in another's place."""
-    status = os.stat(path)  # noqa: PTH116
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _digest(path: bytes, size: int) -> str:
-    """SHA-256 of a file of `size` bytes; one that has grown since is not read to an end that may never come."""
-    digest = hashlib.sha256()
-    for block in _blocks(path):
-        digest.update(block)
-        size -= len(block)
-        if size < 0:
-            break
-    if size:
-        raise BadAudio("changed while it was read; run the ingest again")
-    return digest.hexdigest()
-
-
-def _blocks(path: bytes) -> Iterator[bytes]:
-    # O_NONBLOCK: a FIFO put in the file's place must not hold the worker.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:  # noqa: PTH123
-        while block := stream.read(_BLOCK_BYTES):
-            yield block

@@ -1,7 +1,8 @@
 """Where truth lives: the one place that spells paths in the workspace.
 
 datasets/<name>/   config.json, dataset.json (the card), report.txt, page/, npy/ (ingest --export),
-                   tracks/<id>/ (a commit: pcm.arrow, track.json)
+                   tracks/<id>/ (a commit: pcm.arrow, track.json, features.arrow where asked for, what the page shows),
+                   pieces/ (while long files are ingested)
 sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
                    config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +46,8 @@ FORMATS = frozenset(["WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "MPEG"
 MAX_SECONDS = 48 * 3600
 _MIN_RATE, _MAX_RATE, _MAX_CHANNELS = 4_000, 192_000, 64
 _BLOCK = 2**18
+_MARGIN_SECONDS = 2
+"""Decoded on either side of a piece and dropped again."""
 _UNKNOWN_FRAMES = 2**62
 
 Pcm = npt.NDArray[np.int16]
@@ -83,6 +86,8 @@ class Stream:
     """[frames, channels] in [-1, 1]."""
     whole: float = WHOLE
     """Share of the promised frames that must be there."""
+    at: int = 0
+    """Number of the first frame in `blocks`."""
 
 
 def versions() -> dict[str, str]:
@@ -116,8 +121,12 @@ def decode_signal(
     sink: Callable[[Signal], None],
     mono: str = MEAN,
     opened: Callable[[], None] = lambda: None,
+    cut: tuple[int, int | None] | None = None,
 ) -> Source:
     """As decode, before rounding: float32 [samples] a block, full scale 1. `mono` is one of mono.WAYS.
+
+    With `cut`, only the seconds [start, stop) of a file that libsndfile reads; Source then tells of these, but for
+    the places in clipped_at, which are those in the file.
 
     `opened` is called when everything that has to be opened is, before the first byte is given to a decoder.
     """
@@ -127,19 +136,19 @@ def decode_signal(
             raise BadAudio("not a regular file")
         check_header(file, status.st_size)
         kind = kind_of(file)
-        reading = _with_pyav(kind) if kind in PYAV else _with_libsndfile
+        reading = _with_pyav(kind) if kind in PYAV else partial(_with_libsndfile, cut=cut)
         opened()
         file.seek(0)
         with reading(file) as stream:
             _check_stream(stream)
-            source = _decode_blocks(stream, sample_rate, sink, mono)
-        if kind == "MP3":
+            source = _decode_blocks(stream, sample_rate, sink, mono, cut or (0, None))
+        if kind == "MP3" and cut is None:
             _check_mp3(file, status.st_size, source)
     return source
 
 
 @contextmanager
-def _with_libsndfile(file: Any) -> Iterator[Stream]:
+def _with_libsndfile(file: Any, cut: tuple[int, int | None] | None) -> Iterator[Stream]:
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as audio:
             if audio.format not in FORMATS or audio.subtype == "IMA_ADPCM":
@@ -147,8 +156,11 @@ def _with_libsndfile(file: Any) -> Iterator[Stream]:
                     f"{audio.format} {audio.subtype} is not a format that is read here; convert it to FLAC"
                 )
             promised = audio.frames if audio.frames < _UNKNOWN_FRAMES else None
-            name = f"{audio.format} {audio.subtype}"
-            yield Stream(name, audio.samplerate, audio.channels, promised, _sndfile_blocks(audio))
+            name, at = f"{audio.format} {audio.subtype}", 0
+            if cut is not None:
+                at, promised = _sought(audio, cut)
+            blocks = _sndfile_blocks(audio, at, promised if cut else None)
+            yield Stream(name, audio.samplerate, audio.channels, promised, blocks, at=at)
     except soundfile.LibsndfileError as error:
         said = error.error_string.rstrip(".")
         raise BadAudio(f"damaged: libsndfile says {said!r}; copy it again from its source") from error
@@ -165,11 +177,27 @@ def _with_pyav(kind: str) -> Callable[[BinaryIO], Any]:
     return opener(kind)
 
 
-def _sndfile_blocks(audio: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
-    size, at = max(1, _BLOCK // audio.channels), 0
+def _sought(audio: soundfile.SoundFile, cut: tuple[int, int | None]) -> tuple[int, int]:
+    """Go to a piece's first frame, margin included; that frame's number and how many frames there are to its end."""
+    start, stop = cut
+    first = max(0, start - _MARGIN_SECONDS) * audio.samplerate
+    last = audio.frames
+    if stop is not None:
+        last = min(last, (stop + _MARGIN_SECONDS) * audio.samplerate)
+    if audio.frames <= start * audio.samplerate:
+        raise BadAudio(f"its header is wrong about its length, {_seconds(audio.frames, audio.samplerate)}")
+    audio.seek(first)
+    return first, last - first
+
+
+def _sndfile_blocks(
+    audio: soundfile.SoundFile, first: int, most: int | None
+) -> Iterator[npt.NDArray[np.float32]]:
+    size, at = max(1, _BLOCK // audio.channels), first
     while True:
+        wanted = size if most is None else min(size, first + most - at)
         try:
-            block = audio.read(size, dtype="float32", always_2d=True)
+            block = audio.read(wanted, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise BadAudio(
                 f"truncated or damaged: libsndfile stops after {at / audio.samplerate:.1f} s of "
@@ -182,32 +210,49 @@ def _sndfile_blocks(audio: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float
         yield block
 
 
-def _decode_blocks(stream: Stream, sample_rate: int, sink: Callable[[Signal], None], mono: str) -> Source:
+def _decode_blocks(
+    stream: Stream, sample_rate: int, sink: Callable[[Signal], None], mono: str, cut: tuple[int, int | None]
+) -> Source:
     resampler = soxr.ResampleStream(stream.rate, sample_rate, 1, dtype="float32", quality="VHQ")
-    clipping = Clipping(stream.rate)
-    frames = samples = 0
+    start, stop = cut
+    end = None if stop is None else stop * stream.rate
+    clipping = Clipping(stream.rate, start * stream.rate, end)
+    out = _Kept(sink, start * sample_rate - stream.at // stream.rate * sample_rate, cut, sample_rate)
+    frames = stream.at
     for block in stream.blocks:
         signal = mixed(block, mono)
-        if not np.isfinite(signal).all():
-            where = (frames + int(np.argmin(np.isfinite(signal)))) / stream.rate
+        if not clipping.look(block, frames):
+            where = (frames + int(np.argmin(np.isfinite(block).all(axis=1)))) / stream.rate
             raise BadAudio(f"NaN or infinite samples at {where:.3f} s; export it again from its source")
-        clipping.look(block, frames)
         frames += len(block)
         if frames > MAX_SECONDS * stream.rate:
             raise BadAudio(f"longer than {MAX_SECONDS // 3600} hours; cut it into several files")
-        if stream.rate != sample_rate:
-            signal = resampler.resample_chunk(signal)
-        samples += len(signal)
-        if len(signal):
-            sink(signal)
-    if stream.rate != sample_rate and frames:
-        signal = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        samples += len(signal)
-        if len(signal):
-            sink(signal)
-    _check_length(stream, frames, samples, sample_rate)
+        out.hand_on(signal if stream.rate == sample_rate else resampler.resample_chunk(signal))
+    if stream.rate != sample_rate and frames > stream.at:
+        out.hand_on(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    _check_length(stream, frames - stream.at, out.samples, sample_rate)
+    own = (frames if end is None else min(frames, end)) - start * stream.rate
     passages = clipping.passages(frames)
-    return Source(stream.format, stream.rate, stream.channels, frames, samples, clipping.frames, passages)
+    return Source(stream.format, stream.rate, stream.channels, own, out.samples, clipping.frames, passages)
+
+
+class _Kept:
+    """Hands on the samples of a cut and drops those of its margins."""
+
+    def __init__(
+        self, sink: Callable[[Signal], None], skip: int, cut: tuple[int, int | None], sample_rate: int
+    ) -> None:
+        self.samples = 0
+        self._sink, self._skip = sink, skip
+        self._most = None if cut[1] is None else (cut[1] - cut[0]) * sample_rate
+
+    def hand_on(self, signal: Signal) -> None:
+        self._skip, signal = max(0, self._skip - len(signal)), signal[self._skip :]
+        if self._most is not None:
+            signal = signal[: self._most - self.samples]
+        if len(signal):
+            self.samples += len(signal)
+            self._sink(signal)
 
 
 def to_pcm(signal: Signal) -> Pcm:

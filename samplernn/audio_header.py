@@ -56,7 +56,7 @@ def check_header(file: BinaryIO, size: int) -> None:
     elif head[:16] == _W64_RIFF:
         _check_wave64(file, size)
     elif head[:4] == b"FORM" and head[8:11] == b"AIF":
-        for chunk in _chunks(file, 12, size, ">"):
+        for chunk in chunks(file, 12, size, ">"):
             if chunk.id == b"SSND":
                 _check_promise(chunk.size, size - chunk.at)
     elif head[:4] in (b".snd", b"dns."):
@@ -65,7 +65,7 @@ def check_header(file: BinaryIO, size: int) -> None:
         )
         _check_promise(promised, size - offset)
     elif head[:4] == b"caff":
-        for chunk in _chunks(file, 8, size, ">", wide=True):
+        for chunk in chunks(file, 8, size, ">", wide=True):
             if chunk.id == b"data":
                 _check_promise(chunk.size, size - chunk.at)
     elif head[:4] == b"OggS":
@@ -98,7 +98,7 @@ def mp3_frames(file: BinaryIO, size: int) -> int:
 
 def _check_wave(file: BinaryIO, size: int, order: str) -> None:
     wide_size = 0
-    for chunk in _chunks(file, 12, size, order):
+    for chunk in chunks(file, 12, size, order):
         if chunk.id == b"ds64":
             wide_size = int.from_bytes(read_at(file, chunk.at + 8, 8), "little")
         elif chunk.id == b"fmt ":
@@ -112,7 +112,7 @@ def _check_wave(file: BinaryIO, size: int, order: str) -> None:
 
 def _check_list(file: BinaryIO, chunk: Chunk, size: int, order: str) -> None:
     end = chunk.at + chunk.size
-    inner = [*_chunks(file, chunk.at + 4, min(end, size), order)] if chunk.size >= 4 else []
+    inner = [*chunks(file, chunk.at + 4, min(end, size), order)] if chunk.size >= 4 else []
     if end > size or any(sub.at + sub.size > end for sub in inner):
         raise BadAudio(
             f"damaged: its {chunk.id.decode()} chunk claims more bytes than there are, on which libsndfile hangs; "
@@ -170,7 +170,7 @@ def _check_ogg(file: BinaryIO, size: int) -> None:
         )
 
 
-def _chunks(file: BinaryIO, at: int, end: int, order: str, wide: bool = False) -> Iterator[Chunk]:
+def chunks(file: BinaryIO, at: int, end: int, order: str, wide: bool = False) -> Iterator[Chunk]:
     """Chunks in [at, end): four letters, a size of 32 (or 64) bits, a body padded to an even length (not if wide)."""
     head_size = 12 if wide else 8
     for _ in range(_MAX_CHUNKS):

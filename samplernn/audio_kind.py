@@ -16,6 +16,7 @@ LIBSNDFILE = frozenset(["WAV", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"]
 PYAV = {
     "MP4": "mov", "ASF": "asf", "Matroska": "matroska", "AAC": "aac", "APE": "ape", "WavPack": "wv", "TTA": "tta",
     "Musepack": "mpc", "Musepack 8": "mpc8", "AC3": "ac3", "AMR": "amr", "DSF": "dsf", "Speex": "ogg",
+    "CAF ALAC": "caf",
 }  # fmt: skip
 """Kinds that PyAV decodes, each with the one demuxer of FFmpeg that it is given to."""
 
@@ -40,6 +41,8 @@ def kind_of(file: BinaryIO) -> str:
         return "AIFF"
     if head[:4] == b"OggS":
         return "Speex" if head[28:36] == b"Speex   " else "OGG"
+    if head[:4] == b"caff" and head[28:32] == b"alac":
+        return "CAF ALAC"  # libsndfile knows its own and not Apple's or FFmpeg's
     if head[4:8] == b"ftyp":
         return "MP4"
     for magic, kind in _MAGIC:

@@ -34,6 +34,7 @@ CODECS = frozenset([
 """Decoders that a file may use."""
 _OPTIONS = {"protocol_whitelist": "none", "enable_drefs": "0"}
 _BLOCK = 2**16
+_ALAC_PACKET = 4096
 _WHOLE = {"MP4": 0.999}
 _ROUGH = 0.98
 """Containers other than MP4 state their length roughly."""
@@ -73,6 +74,8 @@ def _stream(container: Any, kind: str) -> Stream:
         promised = round(stream.duration * stream.time_base * rate)
     elif container.duration:
         promised = round(container.duration / 1_000_000 * rate)
+    if kind == "CAF ALAC" and promised is not None:
+        promised = max(1, promised - _ALAC_PACKET)  # FFmpeg counts whole packets
     most = promised if kind == "MP4" else None
     blocks = _blocks(container, stream, rate, context.channels, most)
     return Stream(f"{kind} {name}", rate, context.channels, promised, blocks, _WHOLE.get(kind, _ROUGH))

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,13 @@ import pyarrow as pa
 
 from samplernn import commit
 from samplernn.errors import BadInput, Damaged
-from samplernn.features import Features, measure_features
+from samplernn.features import Features, measure_feature
 from samplernn.storage import Storage
 
 CARD = "dataset.json"
 PCM = "pcm.arrow"
+FEATURES = "features.arrow"
+"""A track's local conditioning (features.py) as it was ingested: a float32 column for each feature."""
 BATCH = 2**20
 SPLITS = ("train", "valid", "test")
 _SCHEMA = pa.schema([("pcm", pa.int16())])
@@ -68,10 +70,29 @@ def _batch(pcm: Pcm) -> pa.RecordBatch:
     return pa.record_batch([pa.array(pcm)], schema=_SCHEMA)
 
 
-class Track:
-    """One track's PCM, memory-mapped."""
+def read_pcm(folder: Storage, start: int, stop: int) -> Pcm:
+    """Samples [start, stop) of the pcm.arrow in a folder anywhere; only the batches that hold them are read."""
+    first = start // BATCH
+    with folder.reading(PCM) as stream:
+        reader = pa.ipc.open_file(stream)
+        batches = [reader.get_batch(at).column(0).to_numpy() for at in range(first, -(-stop // BATCH))]
+    pcm: Pcm = np.concatenate(batches)[start - first * BATCH : stop - first * BATCH]
+    return pcm
 
-    def __init__(self, path: Path) -> None:
+
+def features_to_arrow(features: Mapping[str, Features]) -> bytes:
+    """The bytes of a features.arrow: for each name its rows, float32 [rows]."""
+    sink = io.BytesIO()
+    table = pa.table({name: pa.array(rows) for name, rows in features.items()})
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+class Track:
+    """One track's PCM, memory-mapped, and its features, read or else measured when first asked for."""
+
+    def __init__(self, path: Path, features: Path | None = None) -> None:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self._batches = [
             reader.get_batch(i).column(0).to_numpy(zero_copy_only=True)
@@ -79,6 +100,7 @@ class Track:
         ]
         self._samples = sum(map(len, self._batches))
         self._features: dict[str, Features] = {}
+        self._stored = features
 
     def __len__(self) -> int:
         return self._samples
@@ -91,11 +113,15 @@ class Track:
         return out
 
     def features(self, names: Sequence[str]) -> Features:
-        """Local conditioning of the whole track (see features.py), measured when first asked for: [rows, names]."""
+        """Local conditioning of the whole track (see features.py): float32 [rows, names]."""
+        if self._stored is not None and not self._features:
+            table = pa.ipc.open_file(pa.memory_map(str(self._stored))).read_all()
+            self._features.update({name: table.column(name).to_numpy() for name in table.column_names})
         for name in names:
             if name not in self._features:
-                self._features[name] = measure_features(self[:], [name])
-        return np.concatenate([self._features[name] for name in names], axis=1)
+                blocks = (self[at : at + BATCH] for at in range(0, len(self), BATCH))
+                self._features[name] = measure_feature(blocks, name)
+        return np.stack([self._features[name] for name in names], axis=1)
 
     def read(self, start: int, stop: int, out: Pcm) -> None:
         """Copy samples [start, stop) to the front of out."""
@@ -135,7 +161,7 @@ class Dataset:
                 f"there is no dataset at {folder}; make it with: orchestrator ingest FOLDER"
             ) from error
         digest = commit.sha256(commit.to_json(card))
-        tracks = tuple(Track(local_pcm(folder.at("tracks", track["id"]), cache)) for track in card["tracks"])
+        tracks = tuple(open_track(folder.at("tracks", track["id"]), track, cache) for track in card["tracks"])
         return cls(card["name"], card["sample_rate"], digest, tracks, regions_of(card))
 
     def chunks(
@@ -197,17 +223,23 @@ def _evenly_spaced(regions: Regions, length: int, count: int) -> list[tuple[int,
     return rows
 
 
-def local_pcm(folder: Storage, cache: Path) -> Path:
-    """Path on this machine of a track's pcm.arrow, verified by its hash.
+def open_track(folder: Storage, row: Mapping[str, Any], cache: Path) -> Track:
+    """The track in `folder`, of which the card says `row`, verified; see local_file for `cache`. Raises Damaged."""
+    stored = local_file(folder, FEATURES, cache) if row.get("features") else None
+    return Track(local_file(folder, PCM, cache), stored)
+
+
+def local_file(folder: Storage, name: str, cache: Path) -> Path:
+    """Path on this machine of a track's file, verified by its hash.
 
     One on an object store is fetched to `cache` once, whoever on this machine asks for it first, under the name of its
     SHA-256; the others wait for it, verify it and read the same file. Raises Damaged.
     """
     try:
         if folder.local is not None:
-            commit.verify_file(folder, PCM)
-            return folder.local / PCM
-        entry = commit.read_manifest(folder)["files"][PCM]
+            commit.verify_file(folder, name)
+            return folder.local / name
+        entry = commit.read_manifest(folder)["files"][name]
     except FileNotFoundError as error:
         raise Damaged(
             f"{folder} is in the dataset's card and has no manifest; ingest the folder again"
@@ -220,11 +252,11 @@ def local_pcm(folder: Storage, cache: Path) -> Path:
             # Not written in place: a trial that has the old file mapped must not see it change.
             fetched = path.with_suffix(f".{os.getpid()}")
             with fetched.open("wb") as out:
-                for block in folder.blocks(PCM):
+                for block in folder.blocks(name):
                     out.write(block)
             if not _is_whole(fetched, entry):
                 fetched.unlink()
-                raise Damaged(f"{folder}/{PCM} does not match its SHA-256 in the manifest")
+                raise Damaged(f"{folder}/{name} does not match its SHA-256 in the manifest")
             fetched.replace(path)
     return path
 

@@ -59,10 +59,13 @@ def decode_apart(path: str | bytes | Path, sample_rate: int) -> tuple[Pcm, Sourc
 
 
 @contextmanager
-def decoding(path: str | bytes | Path, sample_rate: int, mono: str = MEAN) -> Iterator[Decoder]:
-    """A process that decodes a file of any length; it is gone at the end of the with block."""
+def decoding(
+    path: str | bytes | Path, sample_rate: int, mono: str = MEAN, cut: tuple[int, int | None] | None = None
+) -> Iterator[Decoder]:
+    """A process that decodes a file of any length, or the seconds [start, stop) of it; it is gone at the end of the
+    with block."""
     cpu = _CPU_SECONDS + _CPU_SECONDS_PER_MB * (os.stat(path).st_size // 2**20)  # noqa: PTH116
-    request = {"path": os.fsdecode(path), "sample_rate": sample_rate, "cpu": cpu, "mono": mono}
+    request = {"path": os.fsdecode(path), "sample_rate": sample_rate, "cpu": cpu, "mono": mono, "cut": cut}
     with _a_server() as server:
         with server.forked(request) as pipe:
             watchdog = threading.Timer(cpu * _WALL_PER_CPU, server.kill)
@@ -242,16 +245,24 @@ def _decode(request: dict[str, Any], pipe: int) -> NoReturn:
                 out.write(signal.data)
 
             path = os.fsencode(request["path"])
-            verdict = _verdict(path, request["sample_rate"], sink, request["mono"])
+            cut = request["cut"] and tuple(request["cut"])
+            verdict = _verdict(path, request["sample_rate"], sink, request["mono"], cut)
             out.write(bytes(4) + json.dumps(verdict).encode())
         code = 0
     finally:
         os._exit(code)
 
 
-def _verdict(path: bytes, sample_rate: int, sink: Callable[[Signal], None], mono: str) -> dict[str, object]:
+def _verdict(
+    path: bytes,
+    sample_rate: int,
+    sink: Callable[[Signal], None],
+    mono: str,
+    cut: tuple[int, int | None] | None,
+) -> dict[str, object]:
     try:
-        return {"source": dataclasses.asdict(decode_signal(path, sample_rate, sink, mono, _open_no_more))}
+        source = decode_signal(path, sample_rate, sink, mono, _open_no_more, cut)
+        return {"source": dataclasses.asdict(source)}
     except BadAudio as error:
         return {"reason": str(error)}
     except BrokenPipeError:

@@ -60,11 +60,17 @@ class Storage:
     def open(cls, where: str | Path) -> Storage:
         """Open a local path or a URI; relative local paths are resolved against the working directory.
 
-        Raises BadInput for a URI scheme that pyarrow.fs does not know.
+        Raises BadInput for a URI scheme that pyarrow.fs does not know, or a URI that holds a key.
         """
         text = str(where)
         if "://" not in text:
             return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().resolve()))
+        scheme, _, place = text.partition("://")
+        if "@" in place.split("/")[0]:
+            raise BadInput(
+                f"a {scheme}:// URI with a key in it is refused, since URIs are kept in configs; put the key into the "
+                "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or your cloud's credentials file"
+            )
         try:
             fs, root = pafs.FileSystem.from_uri(text)
         except (pyarrow.ArrowException, ValueError, OSError) as error:
@@ -123,6 +129,12 @@ class Storage:
         with self._named(f"read {name}"), self.fs.open_input_stream(self._path(name)) as stream:
             while block := stream.read(size):
                 yield block
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Any]:
+        """An object open for reading at any place. Raises FileNotFoundError, or StorageError when it can't be read."""
+        with self._named(f"read {name}"), self.fs.open_input_file(self._path(name)) as stream:
+            yield stream
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object only if there is none of that name; False when there is one.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+from tests.s3_server import KEYS, s3_server
+
+# No test can reach anybody's real buckets; Ray's workers inherit the keys of the tests' own server.
+os.environ.update(KEYS)
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +21,10 @@ def ray_local():
     ray.shutdown()
     with connect():
         yield ray
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """An S3 on this machine (tests/s3_server.py)."""
+    with s3_server() as endpoint:
+        yield endpoint

@@ -18,7 +18,7 @@ import pyarrow as pa
 import ray.data
 
 from samplernn import commit
-from samplernn.chunks import CARD, Dataset, Track, cache_folder, local_pcm, regions_of
+from samplernn.chunks import CARD, PCM, Dataset, Track, cache_folder, local_file, regions_of
 from samplernn.errors import BadInput
 from samplernn.storage import Storage
 
@@ -67,5 +67,5 @@ def _track(folder: Storage, name: str) -> Track:
     if key not in _open:
         if len(_open) >= _MOST_OPEN:
             _open.clear()
-        _open[key] = Track(local_pcm(folder.at("tracks", name), cache_folder()))
+        _open[key] = Track(local_file(folder.at("tracks", name), PCM, cache_folder()))
     return _open[key]

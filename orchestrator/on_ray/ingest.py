@@ -1,8 +1,8 @@
 """A folder of audio into a dataset, in parallel over a cluster through Ray Data.
 
 Each file is a row; a task hashes, decodes (in a process of its own), measures and commits it, so that a run that is
-killed goes on where it was. The driver then places the splits and writes the card last: without a card there is no
-dataset.
+killed goes on where it was. Before that, the pieces of long files are decoded, each a row. The driver then places the
+splits and writes the card last: without a card there is no dataset.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from orchestrator.audio_folder import AudioFile, scan
 from orchestrator.config import IngestConfig
 from orchestrator.drift import check_same_config, refuse_other_config
 from orchestrator.ingest_card import make_card
+from orchestrator.ingest_long import Long, ingest_piece, look_long
+from orchestrator.ingest_pieces import PIECES
 from orchestrator.ingest_report import Report
 from orchestrator.ingest_track import Outcome, TrackJob, ingest_file, track_id
 from orchestrator.lease import hold
@@ -32,6 +34,7 @@ from orchestrator.workspace import CONFIG
 from samplernn import commit
 from samplernn.chunks import CARD
 from samplernn.errors import StorageError
+from samplernn.pieces import cuts_of
 from samplernn.storage import Storage
 
 REPORT = "report.txt"
@@ -39,6 +42,7 @@ _HEAD_BYTES = 2**16
 _MOST_BLOCKS = 1000
 
 Progress = Callable[[int, int, str], None]
+Task = Callable[..., list[dict[str, Any]]]
 
 
 def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Report:
@@ -52,9 +56,10 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
     with hold(folder):
         refuse_other_config(folder, CONFIG, config)
         job = TrackJob(
-            folder, config.sample_rate, config.mono, config.clean, found.ranges, origin=found.origin
+            folder, config.sample_rate, config.mono, config.clean, found.ranges, config.features, found.origin
         )
         outcomes: dict[str, Outcome] = {}
+        nodes = _decode_pieces(found.audio, job, on_progress)
         for outcome in _outcomes(found.audio, job):
             if outcome.storage:
                 raise StorageError(
@@ -66,11 +71,12 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
         if not any(outcome.track for outcome in ordered):
             folder.delete("tracks")
         card = make_card(config, ordered, found.skipped)
-        nodes = Counter(outcome.where for outcome in ordered)
+        nodes.update(outcome.where for outcome in ordered)
         report = Report(card, str(folder), sum(outcome.kept for outcome in ordered), nodes)
         check_same_config(folder, CONFIG, config)
         folder.write(REPORT, report.to_text(most=None).encode())
         commit.write_record(folder, CARD, card)
+        folder.delete(PIECES)
         _sweep_out(folder, ordered)
     return report
 
@@ -84,25 +90,75 @@ def _sweep_out(folder: Storage, outcomes: list[Outcome]) -> None:
             commit.delete_commit(tracks.at(name), tracks, name)
 
 
+def _decode_pieces(files: list[AudioFile], job: TrackJob, on_progress: Progress) -> Counter[str]:
+    """Have the pieces of long files decoded all over the cluster; how many each node did.
+
+    Only files that every node can read: each piece of one on an object store would fetch it whole.
+    """
+    nodes: Counter[str] = Counter()
+    if job.origin is not None:
+        return nodes
+    long = [{"files": _pack([file])} for file in files if _is_long(file)]
+    looked = [row["long"] for row in _rows(long, _look, job) if row["long"]]
+    found = {one.sha256: one for one in map(_unpack_long, looked)}
+    rows = [{"long": _pack_long(one), "cut": at} for one in found.values() for at in range(len(one.cuts))]
+    for done, row in enumerate(_rows(rows, _ingest_piece, job), start=1):
+        if row["storage"]:
+            raise StorageError(f"{row['storage']}; then run the same command again")
+        nodes[row["where"]] += 1
+        on_progress(done, len(rows), row["name"])
+    return nodes
+
+
 def _outcomes(files: list[AudioFile], job: TrackJob) -> Iterator[Outcome]:
-    """Outcomes of all files as they end, from Ray Data tasks; the longest files are begun first."""
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    """Outcomes of all files as they end; the longest files are begun first."""
     groups = sorted(_groups(files, job.origin is not None), key=lambda group: -group[0].size)
-    rows = [{"files": _pack(group)} for group in groups]
+    for row in _rows([{"files": _pack(group)} for group in groups], _ingest_group, job):
+        yield Outcome(**json.loads(row["outcome"]))
+
+
+def _rows(rows: list[dict[str, Any]], task: Task, job: TrackJob) -> Iterator[dict[str, Any]]:
+    """What the tasks say of the rows, as each of them ends: Ray Data, a core a task."""
+    if not rows:
+        return
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # Rows of text fill no object store, and Ray Data's budgets let one task at a time run in the first second (2.60).
+    context.op_resource_reservation_enabled = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS)).flat_map(
-        _ingest_group, fn_kwargs={"job": job}, num_cpus=1
+        task, fn_kwargs={"job": job}, num_cpus=1
     )
     try:
         with closing(iter(dataset.iter_rows())) as results:
-            for row in results:
-                yield Outcome(**json.loads(row["outcome"]))
+            yield from results
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise StorageError(
             f"Ray lost a worker and gave up ({type(error).__name__}: {reason}); run the same command again: "
             "finished tracks are kept"
         ) from error
+
+
+def _is_long(file: AudioFile) -> bool:
+    try:
+        return len(cuts_of(file.path)) > 1
+    except OSError:
+        return False
+
+
+def _look(row: dict[str, Any], job: TrackJob) -> list[dict[str, Any]]:
+    (file,) = _unpack(row["files"])
+    long = look_long(file, job)
+    return [{"long": _pack_long(long) if long else ""}]
+
+
+def _ingest_piece(row: dict[str, Any], job: TrackJob) -> list[dict[str, Any]]:
+    long = _unpack_long(row["long"])
+    cut = long.cuts[row["cut"]]
+    name = f"{long.file.name}, piece {row['cut'] + 1} of {len(long.cuts)}"
+    where = ray.get_runtime_context().get_node_id()
+    return [{"name": name, "where": where, "storage": ingest_piece(long, cut, job) or ""}]
 
 
 def _ingest_group(row: dict[str, Any], job: TrackJob) -> list[dict[str, str]]:
@@ -132,6 +188,16 @@ def _head_digest(file: AudioFile) -> str:
             return hashlib.sha256(stream.read(_HEAD_BYTES)).hexdigest()
     except OSError:
         return file.name
+
+
+def _pack_long(long: Long) -> str:
+    return json.dumps([_pack([long.file]), long.sha256, long.before, long.cuts])
+
+
+def _unpack_long(text: str) -> Long:
+    files, sha256, before, cuts = json.loads(text)
+    (file,) = _unpack(files)
+    return Long(file, sha256, tuple(before), [(start, stop) for start, stop in cuts])
 
 
 def _pack(files: Iterable[AudioFile]) -> str:

@@ -86,7 +86,12 @@ def spectrogram_png(
     pcm: Samples, sample_rate: int, height: int = 160, widest: int = MAX_WIDTH, rms: float | None = None
 ) -> bytes:
     """PNG of the spectrogram in the shades below; `rms` is the sound's level where it is known already."""
-    picture = Image.fromarray(shades(spectrogram(pcm, sample_rate, height, widest), pcm, rms))
+    return to_png(shades(spectrogram(pcm, sample_rate, height, widest), pcm, rms))
+
+
+def to_png(shaded: npt.NDArray[np.uint8]) -> bytes:
+    """PNG of places in the colour map [height, width]."""
+    picture = Image.fromarray(shaded)
     picture.putpalette(colour_map().tobytes())
     png = io.BytesIO()
     picture.save(png, format="PNG", optimize=True)

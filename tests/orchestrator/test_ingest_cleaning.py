@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,16 +15,17 @@ import pyarrow.fs as pafs
 import pytest
 import soundfile
 
-from orchestrator import audio_folder, ingest_track
+from orchestrator import audio_folder, ingest_pieces, ingest_track
 from orchestrator.asked import ingest_asked
 from orchestrator.audio_folder import AudioFile, scan
 from orchestrator.config import Clean, ExportConfig, IngestConfig
 from orchestrator.export import export
 from orchestrator.ingest_report import Report
-from orchestrator.ingest_track import TrackJob, ingest_file
+from orchestrator.ingest_track import EXCERPT, EXCERPT_PICTURE, PICTURE, TrackJob, ingest_file
 from orchestrator.pages.dataset_page import write_dataset_page
 from orchestrator.ranges import read_ranges
-from samplernn.chunks import PCM, SPLITS, Dataset, Track
+from orchestrator.workspace import NAME
+from samplernn.chunks import FEATURES, PCM, SPLITS, Dataset, Track, open_track, pcm_to_arrow
 from samplernn.errors import BadInput
 from samplernn.storage import Storage
 from tests.sounds import chord, write_sound
@@ -45,6 +47,16 @@ def test_clean_nothing_keeps_every_sample(tmp_path):
     track, pcm = one(tmp_path, write_sound(tmp_path / "x.wav", 3.0))
     np.testing.assert_array_equal(pcm, soundfile.read(tmp_path / "x.wav", dtype="int16")[0])
     assert (track["usable"], track["cleaned"]) == ([[0, 48_000]], {})
+
+
+@pytest.mark.parametrize("samples", [1, 100, 3000, 50_000])
+def test_ingest_silence_and_a_single_sample_are_tracks(tmp_path, samples):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(samples), RATE)
+    soundfile.write(tmp_path / "sound.wav", chord(4.0, RATE)[:samples], RATE)
+    for name, silent in (("silence.wav", True), ("sound.wav", False)):
+        track, pcm = one(tmp_path, tmp_path / name)
+        assert (len(pcm), track["usable"], track["excerpt"]) == (samples, [[0, samples]], [0, samples])
+        assert (track["measures"]["silence"] == 1.0) == silent
 
 
 @pytest.mark.parametrize("level", [None, "peak", "lufs"])
@@ -110,6 +122,21 @@ def test_ranges_choose_parts_and_no_chunk_spans_two(tmp_path):
     assert "ranges.csv chooses nothing of it: it lasts 10.00 s" in outcome.reason
 
 
+def test_features_are_measured_in_the_same_pass_of_the_very_pcm_that_is_kept(tmp_path):
+    path = write_sound(tmp_path / "x.wav", 40.0)
+    folder = Storage.open(tmp_path / "d")
+    job = TrackJob(folder, RATE, "mean", Clean(level="peak"), {path.name: [(2.0, 38.5)]}, ("onset",))
+    outcome = ingest_file(AudioFile(os.fsencode(path), path.name, 1), job, {})
+    at = folder.at("tracks", ingest_track.track_id(path.name, outcome.track["source_sha256"]))
+    kept = open_track(at, {"features": ["onset"]}, tmp_path / "cache")
+    measured = Track(at.local / PCM)
+    assert len(kept) == len(measured) == round(36.5 * RATE)
+    np.testing.assert_array_equal(kept.features(["onset"]), measured.features(["onset"]))
+    zeros = tmp_path / "zeros.arrow"
+    zeros.write_bytes(pcm_to_arrow([np.zeros(len(kept), np.int16)]))
+    assert Track(zeros, at.local / FEATURES).features(["onset"]).any()  # they are read, not measured anew
+
+
 def test_ranges_are_read_in_seconds_and_minutes():
     text = 'File, start ,stop\r\na.wav,0:12,3:40.5\r\n"b, c.wav",95.5,\r\na.wav,1:00:00,\r\n\r\n'
     assert read_ranges(b"\xef\xbb\xbf" + text.encode()) == {
@@ -156,7 +183,7 @@ def test_scan_pattern_takes_what_matches(tmp_path):
 @pytest.mark.parametrize("when", ["grown", "same size", "replaced"])
 def test_ingest_file_that_changes_while_it_is_read_is_left_out(tmp_path, monkeypatch, when):
     path = write_sound(tmp_path / "x.wav", 30.0)
-    decoding = ingest_track.decoding
+    decoding = ingest_pieces.decoding
 
     def changing(*args):
         if when == "grown":
@@ -167,7 +194,7 @@ def test_ingest_file_that_changes_while_it_is_read_is_left_out(tmp_path, monkeyp
             write_sound(tmp_path / "y.wav", 30.0).replace(path)
         return decoding(*args)
 
-    monkeypatch.setattr(ingest_track, "decoding", changing)
+    monkeypatch.setattr(ingest_pieces, "decoding", changing)
     job = TrackJob(Storage.open(tmp_path / "d"), RATE, "mean", Clean(), {})
     outcome = ingest_file(AudioFile(os.fsencode(path), "x.wav", 1), job, {})
     assert "changed while it was read" in outcome.reason
@@ -269,9 +296,10 @@ def test_dataset_page_report_and_export(tmp_path, ray_local):
     assert "<script>" not in text
     assert "words &amp; more.wav" in text
     assert text.count('class="valid"') == 2
-    for name in report.card["tracks"]:
-        for suffix in (".png", "-excerpt.png", "-excerpt.flac"):
-            assert (page.parent / "tracks" / f"{name['id']}{suffix}").stat().st_size > 500
+    for track in report.card["tracks"]:
+        for name in (PICTURE, EXCERPT, EXCERPT_PICTURE):
+            assert f"../tracks/{track['id']}/{name}" in text
+            assert (page.parent / ".." / "tracks" / track["id"] / name).stat().st_size > 500
     stamps = {path: path.stat().st_mtime_ns for path in page.parent.rglob("*.*")}
     write_dataset_page(folder, Report(report.card, str(folder)))
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -367,3 +395,62 @@ def test_ingest_no_room_for_the_temporary_file_is_the_storages_fault(tmp_path, m
     job = TrackJob(Storage.open(tmp_path / "d"), RATE, "mean", Clean(level="peak"), {})
     outcome = ingest_file(AudioFile(os.fsencode(path), "x.wav", 1), job, {})
     assert "can't write a temporary file" in outcome.storage
+
+
+UNREADABLE = """
+import json, os, sys
+from orchestrator.audio_folder import scan
+from orchestrator.config import Clean
+from orchestrator.ingest_track import TrackJob, ingest_file
+from samplernn.storage import Storage
+found = scan(sys.argv[1])
+job = TrackJob(Storage.open(sys.argv[2]), 16_000, "mean", Clean(), {})
+reasons = {file.name: ingest_file(file, job, {}).reason for file in found.audio}
+print(json.dumps(reasons | {row["path"]: row["reason"] for row in found.skipped}))
+"""
+
+
+def test_ingest_file_and_folder_that_may_not_be_read_are_rows_with_reasons(tmp_path):
+    source = tmp_path / "band"
+    write_sound(source / "good.wav")
+    write_sound(source / "mine.wav", seed=1).chmod(0)
+    write_sound(source / "closed" / "x.wav", seed=2)
+    (source / "closed").chmod(0)
+    command = [sys.executable, "-c", UNREADABLE, str(source), str(tmp_path / "d")]
+    if os.geteuid() == 0:  # root reads everything, unless it gives that up
+        if not shutil.which("setpriv"):
+            pytest.skip("needs setpriv (util-linux) when run by root")
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    finally:
+        (source / "closed").chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "good.wav": None,
+        "mine.wav": "can't be read: Permission denied",
+        "closed": "can't be listed: Permission denied",
+    }
+
+
+def test_ingest_names_of_255_bytes_and_with_dots_stay_in_their_folders(tmp_path):
+    source, folder = tmp_path / "band", Storage.open(tmp_path / "d")
+    names = ["x" * 251 + ".wav", "a..%2f..%2fetc.wav", "a\\..\\..\\up.wav", "-rf.wav", "a\nb.wav"]
+    for seed, name in enumerate(names):
+        write_sound(source / name, 1.0, seed=seed, format="WAV")
+    found = scan(str(source))
+    assert len(found.audio) == len(names)
+    job = TrackJob(folder, RATE, "mean", Clean(), {})
+    for file in found.audio:
+        assert ingest_file(file, job, {}).track, file.name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["band", "d"]
+    assert [path.name for path in folder.local.iterdir()] == ["tracks"]
+    assert all(NAME.match(name) for name in folder.at("tracks").names())
+    assert len(folder.at("tracks").names()) == len(names)
+
+
+def test_ingest_of_a_folder_that_names_a_way_up_takes_the_folder_it_leads_to(tmp_path):
+    write_sound(tmp_path / "band" / "a.wav")
+    (tmp_path / "other").mkdir()
+    found = scan(str(tmp_path / "other" / ".." / "band"))
+    assert (found.root, [file.name for file in found.audio]) == (tmp_path / "band", ["a.wav"])

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.pages import overview
 from orchestrator.pages.bars import Bar, bars_svg
 from orchestrator.pages.curves import HEIGHT, MAX_POINTS, WIDTH, Axis, Line, curve_svg, short, ticks
 from orchestrator.pages.folder import MadeFolder
+from orchestrator.pages.overview import MOST, Overview
 from orchestrator.pages.render import POLICY, clock, duration
 from orchestrator.pages.spectrogram import (
     FLOOR_HZ,
@@ -270,6 +272,32 @@ def test_spectrogram_of_music_is_brighter_at_its_peaks_than_noise_of_the_same_le
     bright = [np.asarray(Image.open(io.BytesIO(spectrogram_png(pcm, RATE)))) for pcm in (chord, noise)]
     assert bright[0].max() > bright[1].max() + 20
     assert np.median(bright[0]) < np.median(bright[1])
+
+
+@pytest.mark.parametrize("samples", [1, 3000, 400 * 2048 + 5, 5_000_000])
+def test_overview_has_the_extremes_of_the_whole_and_where_it_was_cut_leaves_no_trace(samples: int) -> None:
+    pcm = (np.random.default_rng(0).normal(0, 3000, samples)).astype(np.int16)
+    pcm[samples // 2 :] //= 8
+    whole, cut = Overview(RATE), Overview(RATE)
+    whole.add(pcm)
+    for at in range(0, samples, 70_001):
+        cut.add(pcm[at : at + 70_001])
+    assert whole.wave() == cut.wave()
+    assert whole.picture(0.05) == cut.picture(0.05)
+    lows, highs = whole.wave()
+    assert len(lows) == len(highs) == Image.open(io.BytesIO(whole.picture(0.05))).width <= MOST
+    middle = len(lows) // 2
+    assert samples < 10_000 or max(highs[: middle - 1]) > 4 * max(highs[middle + 1 :])
+    assert (min(lows), max(highs)) == (min(0, pcm.min()), max(0, pcm.max())) or samples < 10_000
+
+
+def test_overview_shows_a_tone_at_its_height() -> None:
+    t = np.arange(RATE * 30)
+    sine = Overview(RATE)
+    sine.add((8000 * np.sin(2 * np.pi * 1000 * t / RATE)).astype(np.int16))
+    shown = np.asarray(Image.open(io.BytesIO(sine.picture(0.17))))
+    row = int(shown[:, shown.shape[1] // 2].argmax())
+    assert abs(np.log2(row_frequencies(overview.HEIGHT, RATE)[row] / 1000)) < 0.2  # octaves
 
 
 def test_colour_map_grows_steadily_brighter() -> None:

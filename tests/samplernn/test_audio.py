@@ -142,6 +142,26 @@ def test_decode_info_chunk_that_hangs_libsndfile_refused(tmp_path, outer, size, 
     assert "ID3 tag" in reason(tmp_path / "behind.wav")
 
 
+def test_decode_the_157_bytes_that_hang_libsndfile_refused(tmp_path):
+    hang = b"LIST" + struct.pack("<I", 0xFFFFFFF0) + b"INFOABCD" + struct.pack("<I", 0xFFFFFFF8) + b"a" * 53
+    data = wav_bytes(20, before=hang)
+    assert len(data) == 157
+    (tmp_path / "x.wav").write_bytes(data)
+    with pytest.raises(BadAudio, match="on which libsndfile hangs"):
+        decode_apart(tmp_path / "x.wav", 16_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "subtype"),
+    [("x.wav", "FLAC", "PCM_16"), ("x.mp3", "OGG", "VORBIS"), ("x.flac", "MP3", "MPEG_LAYER_III")],
+)
+def test_decode_under_a_wrong_name_is_read_as_what_it_is(tmp_path, name, container, subtype):
+    path = write_sound(tmp_path / name, 2.0, 16_000, format=container, subtype=subtype)
+    pcm, source = decoded(path)
+    assert source.format == f"{container} {subtype}"
+    assert abs(len(pcm) - 32_000) < 10
+
+
 def test_decode_sound_info_chunk_and_unknown_length_read(tmp_path):
     info = b"LIST" + struct.pack("<I", 18) + b"INFOINAM" + struct.pack("<I", 5) + b"hello\0"
     (tmp_path / "info.wav").write_bytes(wav_bytes(before=info, after=info))

@@ -182,12 +182,15 @@ def test_no_sample_of_a_train_chunk_is_in_a_valid_or_test_chunk_whatever_the_par
         }
     card = {"tracks": [{"splits": splits[name]} for name in tracks]}
     dataset = Dataset("d", 300, "", (), chunks.regions_of(card))
-    length = data.draw(st.integers(1, 1500))
-    how = data.draw(st.sampled_from(["count", "hop", "end to end"]))
-    how = {"count": {"count": 50}, "hop": {"hop": data.draw(st.integers(1, 900))}, "end to end": {}}[how]
+    way = data.draw(st.sampled_from(["num_chunks", "hop", "overlap"]))
+    ways = {"num_chunks": st.integers(1, 200), "hop": st.floats(0.003, 5), "overlap": st.floats(0, 0.99)}
+    config = TrainConfig(chunk_seconds=data.draw(st.floats(0.001, 8)), **{way: data.draw(ways[way])})
+    length, hop = config.chunk_samples(300)
     heard: dict[str, set[tuple[int, int]]] = {}
     for split in chunks.SPLITS:
-        rows = dataset.chunks(split, length, **how).tolist() if dataset.regions[split] else []
+        rows = (
+            dataset.chunks(split, length, config.num_chunks, hop).tolist() if dataset.regions[split] else []
+        )
         heard[split] = {(track, at) for track, start, stop in rows for at in range(start, stop)}
         usable = list(tracks.values())
         assert all(any(a <= start and stop <= b for a, b in usable[track]) for track, start, stop in rows)

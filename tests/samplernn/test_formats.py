@@ -69,6 +69,21 @@ def test_decode_with_pyav_truncated_file_refused(tmp_path, name, keep):
         decode_apart(path, RATE)
 
 
+@pytest.mark.parametrize("subtype", ["ALAC_16", "ALAC_24"])
+def test_decode_alac_in_caf_is_lossless(tmp_path, subtype):
+    write_sound(tmp_path / "x.caf", 3.0, RATE, 2, format="CAF", subtype=subtype)
+    pcm, source = decode_apart(tmp_path / "x.caf", RATE)
+    expected = chord(3.0, RATE, 2).mean(axis=1)
+    assert (source.format, len(pcm)) == ("CAF ALAC alac", len(expected))
+    assert np.abs(pcm / 32768 - expected).max() < 2e-4
+
+
+def test_decode_alac_in_caf_truncated_refused(tmp_path):
+    path = cut(write_sound(tmp_path / "x.caf", 3.0, RATE, 2, format="CAF", subtype="ALAC_16"), 0.5)
+    with pytest.raises(BadAudio, match="truncated"):
+        decode_apart(path, RATE)
+
+
 def test_decode_video_container_without_sound_and_unlisted_coding_refused(tmp_path):
     with av.open(str(tmp_path / "mute.mp4"), "w") as out:
         stream = out.add_stream("mpeg4", rate=10)
@@ -237,7 +252,7 @@ def test_decode_claimed_length_of_days_and_years_refused_before_decoding(tmp_pat
         ("x.m4a", "-c:a aac"), ("x.m4b", "-f ipod -c:a aac"), ("x.m4a", "-c:a alac"), ("x.mov", "-c:a pcm_s24be"),
         ("x.mp3", "-q:a 4"), ("x.mp3", "-b:a 192k"), ("x.ogg", "-c:a libvorbis"), ("x.opus", ""), ("x.flac", ""),
         ("x.mka", "-c:a flac"), ("x.aifc.aiff", "-c:a pcm_f32be"),
-        ("x.caf", "-c:a pcm_s16be"), ("x.wma", ""), ("x.ogg", "-c:a libspeex -ar 16000"),
+        ("x.caf", "-c:a pcm_s16be"), ("x.caf", "-c:a alac"), ("x.wma", ""), ("x.ogg", "-c:a libspeex -ar 16000"),
     ],
 )  # fmt: skip
 def test_decode_files_that_ffmpeg_makes(tmp_path, name, options):

@@ -1,0 +1,103 @@
+"""Ingest from a bucket, into a workspace on disk and into one in a bucket: a real S3 protocol, a real Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.config import ExportConfig, IngestConfig
+from orchestrator.export import export
+from orchestrator.ingest_report import Report
+from orchestrator.pages.dataset_page import write_dataset_page
+from samplernn import commit
+from samplernn.chunks import CARD, PCM, Dataset
+from samplernn.errors import BadInput, Damaged
+from samplernn.storage import Storage
+from tests.s3_server import bucket, uri
+from tests.sounds import cut, write_sound
+
+pytestmark = pytest.mark.cluster
+
+
+def ingested(source: str, folder: Storage) -> Report:
+    from orchestrator.on_ray.ingest import ingest
+
+    return ingest(IngestConfig(name="band", source=source), folder, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory, s3_endpoint) -> tuple[Path, str]:
+    """The same music on disk and in a bucket."""
+    local = tmp_path_factory.mktemp("music")
+    write_sound(local / "deep" / "a b.wav", 3.0)
+    write_sound(local / "b.flac", 20.0, 44_100, 2, seed=1)
+    cut(write_sound(local / "cut.ogg", seed=2), 0.5)
+    (local / "cover.jpg").write_bytes(b"x")
+    (local / "ranges.csv").write_text("file,start,stop\nb.flac,1,14.5\n")
+    s3 = bucket(s3_endpoint, "music")
+    for path in local.rglob("*.*"):
+        with s3.open_output_stream(f"music/band/{path.relative_to(local)}") as out:
+            out.write(path.read_bytes())
+    return local, uri(s3_endpoint, "music/band")
+
+
+@pytest.mark.parametrize("workspace", ["disk", "bucket"])
+def test_ingest_from_a_bucket_gives_the_tracks_of_a_local_ingest(
+    tmp_path, ray_local, music, s3_endpoint, workspace
+):
+    local, remote = music
+    here, there = Storage.open(tmp_path / "here"), Storage.open(tmp_path / "there")
+    if workspace == "bucket":
+        bucket(s3_endpoint, "work")
+        there = Storage.open(uri(s3_endpoint, "work/datasets/band"))
+    report, again = ingested(str(local), here), ingested(remote, there)
+    assert again.card["tracks"] == report.card["tracks"]
+    assert again.card["skipped"] == report.card["skipped"]
+    assert [row["path"] for row in again.card["skipped"]] == ["cover.jpg", "cut.ogg"]
+    for track in report.card["tracks"]:
+        names = here.at("tracks", track["id"]).names()
+        assert PCM in names
+        assert there.at("tracks", track["id"]).names() == names
+        for name in names:
+            if name != "manifest.json":
+                assert there.at("tracks", track["id"]).read(name) == here.at("tracks", track["id"]).read(name)
+    assert ingested(remote, there).kept == 2
+    assert write_dataset_page(there, again).endswith("page/index.html")
+    assert there.at("page").exists("index.html")
+
+
+def test_dataset_in_a_bucket_is_fetched_once_a_node_verified_and_served(
+    tmp_path, ray_local, music, s3_endpoint
+):
+    from orchestrator.on_ray.chunks import chunk_dataset
+
+    bucket(s3_endpoint, "read")
+    folder = Storage.open(uri(s3_endpoint, "read/datasets/band"))
+    ingested(music[1], folder)
+    dataset = Dataset.open(folder, tmp_path / "cache")
+    copies = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.arrow")}
+    assert len(copies) == 2
+    Dataset.open(folder, tmp_path / "cache")
+    assert {path: path.stat().st_mtime_ns for path in copies} == copies
+    rows = dataset.chunks("train", 8000, 20)
+    expected = {(t, a): dataset.tracks[t][a:b] for t, a, b in rows.tolist()}
+    ids = [track["id"] for track in commit.read_record(folder, CARD)["tracks"]]
+    for row in chunk_dataset(folder, "train", 8000, 20).take_all():
+        at = ids.index(row["track"]), int(row["start"])
+        np.testing.assert_array_equal(row["pcm"][: row["samples"]], expected[at])
+    assert set(export(folder, ExportConfig(chunk_seconds=0.5, num_chunks=40))) == {"train", "valid", "test"}
+    assert folder.at("npy").exists("train.npy")
+
+    track = folder.at("tracks", ids[0])
+    data = track.read(PCM)
+    track.write(PCM, data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(Damaged, match="does not match its SHA-256"):
+        Dataset.open(folder, tmp_path / "other cache")
+
+
+def test_a_uri_with_a_key_in_it_is_refused_without_showing_it():
+    with pytest.raises(BadInput, match="put the key into the environment") as raised:
+        Storage.open("s3://someone:hushhush@bucket/music")
+    assert "hushhush" not in str(raised.value)
