@@ -26,7 +26,8 @@ from report import Report
 from cluster.connect import connect
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.on_ray.song_pool import SongPool
-from orchestrator.songs import Checkpoint, PlannedSong, Source, plan_songs
+from orchestrator.songs import PlannedSong, plan_songs
+from orchestrator.sources import Checkpoint, Source
 from orchestrator.workspace import Workspace
 from samplernn.attempts import step_name
 from samplernn.checkpoint import About, load_model, save_model
@@ -52,7 +53,7 @@ def checkpoint(workspace: Workspace) -> Checkpoint:
 def planned(workspace: Workspace, at: Checkpoint, songs: int, seconds: float) -> list[PlannedSong]:
     """Songs to make, none of them there."""
     job = GenerateJob(name="any", sweep="bench", generate=GenerateConfig(songs=songs, seconds=seconds))
-    return plan_songs([Source(1, job, at, None)])
+    return plan_songs([Source(1, job, at, {})])
 
 
 def bare(at: Checkpoint, songs: int, seconds: float, cores: int) -> float:

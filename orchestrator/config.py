@@ -258,13 +258,20 @@ class SongSection(Frozen):
     """The trial; null is the one with the best validation bits."""
     step: int | None = None
     """The checkpoint's step; null is the trial's best."""
+    picks: Literal[True] | str | None = None
+    """true makes songs from every checkpoint that any listener picked, a listener's name from that listener's picks; as
+    they are when the batch begins."""
     temperatures: Annotated[list[float | str], Field(min_length=1)] | None = None
     """Several temperatures or schedules: every song is made at each. null is generate.temperature alone."""
     generate: GenerateConfig = GenerateConfig()
     """What to draw."""
 
     @model_validator(mode="after")
-    def _check_temperatures(self) -> SongSection:
+    def _check_section(self) -> SongSection:
+        if self.picks is not None and (self.trial, self.step) != (None, None):
+            raise ValueError(
+                "picks says which trials and steps; leave trial and step out, or leave picks out"
+            )
         for temperature in self.temperatures or ():
             GenerateConfig(temperature=temperature)
         if self.temperatures and len(set(map(str, self.temperatures))) < len(self.temperatures):

@@ -13,14 +13,8 @@ from orchestrator.live import Clock, View, bar, span
 from orchestrator.on_ray.song_actor import Progress, Ready
 from orchestrator.on_ray.song_pool import SongPool
 from orchestrator.recipe import Recipe
-from orchestrator.songs import (
-    PlannedSong,
-    choose_sources,
-    is_made,
-    pin_sources,
-    plan_songs,
-    sample_rate,
-)
+from orchestrator.songs import PlannedSong, is_made, plan_songs
+from orchestrator.sources import choose_sources, pin_sources, sample_rate
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.errors import BadInput
@@ -59,6 +53,8 @@ def generate(
                 highlight=False,
                 soft_wrap=True,
             )
+            for reason in checkpoint.left_out:
+                console.print(f"  left out: {reason}", style="red", markup=False, soft_wrap=True)
         console.print(f"{len(songs) - len(missing)} of {len(songs)} songs are there", highlight=False)
         if not missing:
             return {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.songs import PIECE_AUDIO, PIECES, Source
+from orchestrator.sources import PIECE_AUDIO, PIECES, Source
 from samplernn import commit
 from samplernn.errors import BadInput
 

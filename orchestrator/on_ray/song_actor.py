@@ -22,7 +22,8 @@ import torch
 from orchestrator.config import GenerateRun
 from orchestrator.on_ray.placement import assigned_device, whereabouts
 from orchestrator.song_parts import Part, SongParts
-from orchestrator.songs import AUDIO, SIDECAR, Checkpoint, Pcm, PlannedSong, kept_piece
+from orchestrator.songs import AUDIO, SIDECAR, PlannedSong
+from orchestrator.sources import Checkpoint, Pcm, kept_piece
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.checkpoint import load_model

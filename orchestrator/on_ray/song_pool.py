@@ -20,7 +20,8 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 from orchestrator.config import GenerateRun
 from orchestrator.journal import Journal
 from orchestrator.on_ray.song_actor import Progress, Ready, SongActor
-from orchestrator.songs import Checkpoint, PlannedSong
+from orchestrator.songs import PlannedSong
+from orchestrator.sources import Checkpoint
 from orchestrator.workspace import Workspace
 from samplernn.errors import SampleRNNError
 

@@ -21,12 +21,15 @@ from orchestrator.journal import Journal, read_journal
 from orchestrator.live import console
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
+from orchestrator.picks import Mark, add_mark
 from orchestrator.plan import plan
 from orchestrator.recipe import Recipe
-from orchestrator.songs import Checkpoint, Source, choose_sources, is_made, plan_songs
+from orchestrator.songs import is_made, plan_songs
+from orchestrator.sources import Checkpoint, Source, choose_sources
+from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
-from samplernn.attempts import step_name
+from samplernn.attempts import begin_attempt, step_name
 from samplernn.checkpoint import About, save_model
 from samplernn.chunks import Dataset
 from samplernn.config import Experiment, GenerateConfig
@@ -60,9 +63,9 @@ def train_one(workspace: Workspace, sweep: str, experiment: Experiment, cache: P
     Journal(workspace.sweep(sweep)).add("end", trial.name, state="done", reason="", final=True)
 
 
-def job(name: str, songs: int = 12, **generate) -> GenerateJob:
+def job(name: str, songs: int = 12, sweep: str = "toy", step: int | None = None, **generate) -> GenerateJob:
     return GenerateJob(
-        name=name, sweep="toy", generate=GenerateConfig(songs=songs, seconds=SECONDS, **generate)
+        name=name, sweep=sweep, step=step, generate=GenerateConfig(songs=songs, seconds=SECONDS, **generate)
     )
 
 
@@ -174,7 +177,7 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
     assert songs_of(workspace, "riffs") == before
     recipe = workspace.song("riffs", "0001").local / "song.json"
-    asked = songs_asked(str(recipe), [])
+    asked = songs_asked([str(recipe)])
     assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
     (again,) = songs_of(workspace, asked.name).values()
     assert (pcm(again) == second).all()
@@ -200,7 +203,7 @@ def test_songs_of_a_conditioned_model_follow_a_recording(workspace, ray_local, t
     assert (songs["drums"] != songs["calm"]).any()
     (tmp_path / "drums.wav").unlink()
     recipe = workspace.song("led-drums", "0000").local / "song.json"
-    asked = songs_asked(str(recipe), [])
+    asked = songs_asked([str(recipe)])
     assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
     (made_again,) = songs_of(workspace, asked.name).values()
     assert (pcm(made_again) == songs["drums"]).all()
@@ -242,7 +245,7 @@ def test_song_begun_anew_says_so_in_its_recipe_and_names_its_traps(tmp_path, ray
     checkpoint = Checkpoint("stuck", "0000", 7, trial.at("model", step_name(7, 1)), 5.0, 1.0)
     wanted = GenerateConfig(songs=1, seconds=8, on_trap="restart", max_restarts=2)
     section = GenerateJob(name="stuck", sweep="stuck", generate=wanted)
-    songs = plan_songs([Source(1, section, checkpoint, None)])
+    songs = plan_songs([Source(1, section, checkpoint, {})])
     threads = torch.get_num_threads()
     actor = SongActor(workspace, "stuck", GenerateRun(commit_seconds=3))
     assert actor.load(checkpoint).slots >= 1
@@ -296,6 +299,60 @@ def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
     assert all((pcm(calm[song]) == pcm(got[song])).all() for song in calm)
 
 
+def test_picks_become_sections_and_stay_as_they_were_when_the_batch_began(workspace, ray_local):
+    (trial,) = workspace.sweep("toy").at("trials").names()
+    with pytest.raises(BadInput, match="nothing is picked in toy yet"):
+        choose_sources(workspace, songs_asked(["toy", "picks=true"]).job)
+    add_mark(workspace, "anna", "sweeps", "toy", (trial, 4, 0), Mark(verdict="pick"))
+    add_mark(workspace, "ben", "sweeps", "toy", (trial, 12), Mark(verdict="pick"))
+    add_mark(workspace, "ben", "sweeps", "toy", (trial, 8), Mark(verdict="reject"))
+    asked = songs_asked(["toy", "picks=true", "songs=2", "seconds=0.5", "run.actors=1"])
+    assert asked.name == "toy-picks"
+    assert generate(workspace, asked.job, asked.run, console()) == {}
+    made = songs_of(workspace, "toy-picks")
+    assert list(made) == ["s01-0000", "s01-0001", "s02-0000", "s02-0001"]
+    add_mark(workspace, "anna", "sweeps", "toy", (trial, 8), Mark(verdict="pick"))
+    assert [one.checkpoint.step for one in choose_sources(workspace, asked.job)] == [4, 12]
+    hers = songs_asked(["toy", "picks=anna", "name=hers"]).job
+    assert [one.checkpoint.step for one in choose_sources(workspace, hers)] == [4, 8]
+    with pytest.raises(BadInput, match="carl picked nothing in toy"):
+        choose_sources(workspace, songs_asked(["toy", "picks=carl"]).job)
+    with pytest.raises(BadInput, match="leave trial and step out"):
+        songs_asked(["toy", "picks=true", "step=4"])
+
+
+def test_checkpoint_that_can_not_be_used_is_named_or_passed_over_aloud(tmp_path, capsys):
+    workspace, model = Workspace.open(str(tmp_path)), SampleRNN.seeded(tiny_experiment().model, 0)
+    check_same_config(
+        workspace.sweep("old"), CONFIG, SweepConfig(name="old", dataset="toy", base=tiny_experiment())
+    )
+    trial = workspace.sweep("old").at("trials", plan(SweepView.open(workspace, "old").config)[0].name)
+    begin_attempt(trial, 0)
+    with pytest.raises(BadInput, match="has no checkpoint yet"):
+        choose_sources(workspace, job("none", sweep="old"))
+    for step, bits in ((4, 3.0), (8, 2.0), (12, 1.0), (16, 0.5)):
+        save_model(trial, 1, model, About(tiny_experiment(), "toy", "0" * 64, 16_000, step, 1.0, bits))
+    folders = {step: trial.at("model", step_name(step, 1)).local for step in (4, 8, 12, 16)}
+    weights = folders[8] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    commit.write_record(
+        trial.at("model", step_name(12, 1)), "manifest.json", {"schema": 2, "files": {}, "about": {}}
+    )
+    (folders[16] / "manifest.json").unlink()
+    (source,) = choose_sources(workspace, job("best", sweep="old"))
+    assert source.checkpoint.step == 4
+    text = "\n".join(source.checkpoint.left_out)
+    assert "has schema 2 and this version reads 1" in text
+    assert "does not match its SHA-256" in text
+    for step, said in (
+        (8, "does not match its SHA-256"),
+        (12, "use the version"),
+        (16, "no checkpoint at step 16"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            choose_sources(workspace, job("named", sweep="old", step=step))
+
+
 def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
     songs = plan_songs(choose_sources(workspace, job("torn", songs=1)))
     run = GenerateRun(commit_seconds=0.25, backend="torch")
@@ -326,4 +383,4 @@ def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
 def test_recipe_that_is_none_is_refused(tmp_path, text, said):
     (tmp_path / "song.json").write_text(text)
     with pytest.raises(BadInput, match=said):
-        songs_asked(str(tmp_path / "song.json"), [])
+        songs_asked([str(tmp_path / "song.json")])
