@@ -249,6 +249,19 @@ class GenerateRun(Frozen):
     """Whether every song is measured when it is whole, and compared with the music of its training."""
 
 
+class SongAudio(Frozen):
+    """What file each song becomes."""
+
+    format: str = "flac"
+    """flac alone; or another that soundfile writes (wav, aiff, mp3, ogg, opus ...), beside the FLAC that albums and the
+    listening room read."""
+    bits: Literal[16, 24] = 16
+    """Bits a sample: a song has 16, 24 are for programs that want them."""
+
+
+AS_FLAC = SongAudio()
+
+
 class SongSection(Frozen):
     """Songs from one checkpoint, or as many from each of several."""
 
@@ -285,8 +298,10 @@ class GenerateJob(SongSection):
     name: str
     """Name of the batch of songs."""
     sections: Annotated[list[SongSection], Field(min_length=1)] | None = None
-    """Parts of the batch with settings of their own, {sweep, trial, step, temperatures, generate: {...}}; the settings
-    beside it are then not used. null makes one part of them."""
+    """Parts of the batch with settings of their own, {sweep, trial, step, picks, temperatures, generate: {...}}; the
+    settings beside it are then not used. null makes one part of them."""
+    file: SongAudio = AS_FLAC
+    """What file each song becomes."""
 
     @property
     def parts(self) -> list[SongSection]:

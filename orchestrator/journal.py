@@ -8,10 +8,12 @@ Entries are records journal/<seq>.json with consecutive numbers, written by the 
 
 and a batch of songs':
 
-    worker   number, engine, pid, host     an actor is ready
-    lost     number, reason, songs         it died or hung; its songs go back to the queue
-    song     song                          a song is committed
-    failed   song, reason                  it is given up
+    worker   number, engine, pid, host, node   an actor is ready
+    load     worker, trial, step, slots        it holds this model
+    lost     number, reason, songs             it died or hung; its songs go back to the queue
+    halved   places                            one ran out of memory: workers get so many places from now on
+    song     song, worker, resumed             a song is committed; its worker took it up at sample `resumed`
+    failed   song, reason                      it is given up
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.config import AS_FLAC, SongAudio
 from orchestrator.sources import Checkpoint, Source
 from orchestrator.workspace import Workspace
 from samplernn import commit
@@ -19,10 +20,11 @@ class PlannedSong:
     id: str
     checkpoint: Checkpoint
     recipe: dict[str, Any]
+    file: SongAudio = AS_FLAC
 
 
-def plan_songs(sources: list[Source]) -> list[PlannedSong]:
-    """The songs of a batch, with deterministic ids and seeds, section by section.
+def plan_songs(sources: list[Source], file: SongAudio = AS_FLAC) -> list[PlannedSong]:
+    """The songs of a batch, with deterministic ids and seeds, section by section; each becomes a `file`.
 
     An id is the song's number, after those of its section and of its temperature where there are several.
     """
@@ -45,7 +47,10 @@ def plan_songs(sources: list[Source]) -> list[PlannedSong]:
             prefix += f"t{at:02d}-" if len(temperatures) > 1 else ""
             songs += [
                 PlannedSong(
-                    f"{prefix}{index:04d}", checkpoint, {**common, "temperature": temperature, "index": index}
+                    f"{prefix}{index:04d}",
+                    checkpoint,
+                    {**common, "temperature": temperature, "index": index},
+                    file,
                 )
                 for index in range(section.generate.first, section.generate.first + section.generate.songs)
             ]

@@ -96,7 +96,7 @@ def test_killed_actor_loses_no_song_and_changes_no_sample(workspace, ray_local):
     assert generate(workspace, job("calm"), GenerateRun(actors=2, backend="torch"), console()) == {}
     songs, killed = plan_songs(choose_sources(workspace, job("hunted"))), []
 
-    def shoot(said):
+    def shoot(said, node):
         alive = [pid for pid in pool.pids.values() if pid not in killed]
         if alive and len(killed) < 2 and parts_of(workspace, "hunted"):
             killed.append(alive[0])
@@ -286,7 +286,7 @@ def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
     assert generate(workspace, job("awake", songs=3), GenerateRun(actors=1, backend="torch"), console()) == {}
     stopped = []
 
-    def halt(said):
+    def halt(said, node):
         if not stopped and parts_of(workspace, "asleep"):
             stopped.append(next(iter(pool.pids.values())))
             os.kill(stopped[0], signal.SIGSTOP)
@@ -316,7 +316,7 @@ def test_picks_become_sections_and_stay_as_they_were_when_the_batch_began(worksp
     hers = songs_asked(["toy", "picks=anna", "name=hers"]).job
     assert [one.checkpoint.step for one in choose_sources(workspace, hers)] == [4, 8]
     with pytest.raises(BadInput, match="carl picked nothing in toy"):
-        choose_sources(workspace, songs_asked(["toy", "picks=carl"]).job)
+        choose_sources(workspace, songs_asked(["toy", "picks=carl", "name=his"]).job)
     with pytest.raises(BadInput, match="leave trial and step out"):
         songs_asked(["toy", "picks=true", "step=4"])
 
