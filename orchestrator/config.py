@@ -247,6 +247,8 @@ class GenerateRun(Frozen):
     """Seconds without a sign of progress after which a worker is killed and replaced."""
     measures: bool = True
     """Whether every song is measured when it is whole, and compared with the music of its training."""
+    page: bool = True
+    """Whether a page with a ranking and a picture of every song is written at the end."""
 
 
 class SongAudio(Frozen):

@@ -291,7 +291,7 @@ def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
             stopped.append(next(iter(pool.pids.values())))
             os.kill(stopped[0], signal.SIGSTOP)
 
-    pool = pool_of(workspace, "asleep", halt, commit_seconds=0.25, patience=3, backend="torch")
+    pool = pool_of(workspace, "asleep", halt, commit_seconds=0.25, patience=10, backend="torch")
     pool.run(plan_songs(choose_sources(workspace, job("asleep", songs=3))))
     assert stopped
     assert pool.failed == {}
