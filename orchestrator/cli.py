@@ -174,6 +174,12 @@ def audition(
     config, listener = audition_asked(settings or [])
     root = _open(workspace)
     sweep = find_sweep(root, name)
+    if page and name != sweep and root.batch(name).exists("songs"):
+        from orchestrator.pages.songs_page import write_songs_page
+
+        out.print(f"open {write_songs_page(root, name)}", soft_wrap=True, markup=False)
+        out.print(f"\nnext: orchestrator album {name}", soft_wrap=True)
+        return
     if page:
         from orchestrator.pages.sweep_page import write_sweep_page
 

@@ -18,6 +18,7 @@ from orchestrator.songs import AUDIO, SIDECAR, PlannedSong
 from orchestrator.sources import Pcm
 from samplernn import commit
 from samplernn.copying import Passage, TrainingMusic, closest
+from samplernn.dc import DcBlocker
 from samplernn.generate.song import Caught
 from samplernn.song_file import SongFile
 from samplernn.song_measures import SongMeasures
@@ -39,13 +40,14 @@ def commit_song(
     music: TrainingMusic | None,
     made_on: dict[str, Any],
 ) -> None:
-    """Commit a song made of `pieces` [samples], one after the other; memory does not grow with its length.
+    """Commit a song made of `pieces` [samples], one after the other, less their DC; memory does not grow with length.
 
     `take` is how often it was begun anew; `traps` are those of all takes. Raises Damaged where a piece is.
     """
     recipe = {**song.recipe, "engine": engine, "restarts": take}
     tags = {"title": f"Song {song.id}", "software": "samplernn-orchestrator", "comment": json.dumps(recipe)}
     names = {"flac": AUDIO, song.file.format: Path(AUDIO).with_suffix(f".{song.file.format}").name}
+    without_dc = DcBlocker(sample_rate)
     measures, passages, samples, caught = SongMeasures(sample_rate), list[Passage](), 0, list(traps)
     with tempfile.TemporaryDirectory() as scratch, commit.writing(folder) as committing:
         with ExitStack() as stack:
@@ -53,7 +55,8 @@ def commit_song(
                 stack.enter_context(SongFile(Path(scratch) / name, form, song.file.bits, sample_rate, tags))
                 for form, name in names.items()
             ]
-            for pcm in pieces:
+            for piece in pieces:
+                pcm = without_dc(piece)
                 for file in files:
                     file.write(pcm)
                 if measured:

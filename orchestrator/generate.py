@@ -84,7 +84,8 @@ def generate(
 
 def _write_page(workspace: Workspace, batch: str, run: GenerateRun, console: Console) -> None:
     """The page of the songs that are there, where it is asked for."""
-    if not run.page or not workspace.batch(batch).at("songs").names():
+    songs = workspace.batch(batch).at("songs").names()
+    if not run.page or not any(is_made(workspace, batch, song) for song in songs):
         return
     drawn = [0, 0]
 

@@ -33,6 +33,8 @@ LOADING_S = 600.0
 """The least patience with a worker that is being placed, or loads its model."""
 WAITING_PER_ACTOR = 1
 """Songs given to an actor beyond its places, so that a place that falls free is taken at once."""
+_NODE_LOST = ("node has died", "never ran")
+"""What Ray says of an actor on a node that went away, or that was to be placed there."""
 _DEAD = (ActorDiedError, ActorUnavailableError, RayActorError)
 
 
@@ -219,14 +221,14 @@ class SongPool:
         if isinstance(cause, SampleRNNError):
             raise cause  # bad input or storage: every song would fail the same way
         full = cause is not None and is_out_of_memory(cause)
-        reason = f"out of memory: {_last_line(error)}" if full else _last_line(error)
+        reason = _too_many(worker) if full else _last_line(error)
         self._workers.remove(worker)
         self.pids.pop(worker.number, None)
         self.nodes.pop(worker.number, None)
         self._tell("lost", number=worker.number, reason=reason, songs=list(worker.songs))
         ray.kill(worker.actor)
         # A node that is lost or preempted is nobody's fault; with fewer places it will do.
-        free = "node has died" in str(error) or (full and self._halve(worker))
+        free = any(text in str(error) for text in _NODE_LOST) or (full and self._halve(worker))
         for song in worker.songs.values():
             self._again(song, free, reason)
         if not worker.songs and not free:  # it died while it loaded the model
@@ -261,6 +263,16 @@ class SongPool:
         busy = [worker.busy for worker in self._workers if worker.busy is not None]
         if busy:
             ray.wait(busy, num_returns=1, timeout=POLL_S)
+
+
+def _too_many(worker: _Worker) -> str:
+    fixed = SLOTS_IN_ID.search(worker.engine)
+    remedy = (
+        f"; its samples depend on that number: use another name with run.slots={worker.slots // 2}"
+        if fixed
+        else ""
+    )
+    return f"out of memory with {worker.slots} songs side by side{remedy}"
 
 
 def _last_line(error: Exception) -> str:

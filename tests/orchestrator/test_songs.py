@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ import soundfile
 import torch
 
 from orchestrator.asked import songs_asked
-from orchestrator.config import GenerateJob, GenerateRun, SweepConfig
+from orchestrator.config import GenerateJob, GenerateRun, SongAudio, SweepConfig
 from orchestrator.drift import check_same_config
 from orchestrator.generate import generate
 from orchestrator.journal import Journal, read_journal
+from orchestrator.lease import hold
 from orchestrator.live import console
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
@@ -33,7 +36,8 @@ from samplernn.attempts import begin_attempt, step_name
 from samplernn.checkpoint import About, save_model
 from samplernn.chunks import Dataset
 from samplernn.config import Experiment, GenerateConfig
-from samplernn.errors import BadInput
+from samplernn.errors import BadInput, StorageError
+from samplernn.flac import decode_flac
 from samplernn.model import SampleRNN
 from samplernn.train import train
 from tests.made import tiny_experiment, write_dataset
@@ -351,6 +355,111 @@ def test_checkpoint_that_can_not_be_used_is_named_or_passed_over_aloud(tmp_path,
     ):
         with pytest.raises(BadInput, match=said):
             choose_sources(workspace, job("named", sweep="old", step=step))
+
+
+class Starved(SongActor):
+    """An actor on a device whose memory holds three songs side by side, which shows in the middle of the fourth."""
+
+    def make(self, songs):
+        for said in super().make(songs):
+            at_work = self._workspace.batch(self._batch).at("parts").names()
+            if self._engine.slots > 3 and at_work:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            yield said
+
+
+@pytest.mark.system
+def test_worker_out_of_memory_gets_half_the_places_and_its_songs_go_on(workspace, ray_local, monkeypatch):
+    assert generate(workspace, job("roomy", songs=8), GenerateRun(actors=1), console()) == {}
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
+    monkeypatch.setattr("orchestrator.on_ray.song_actor.REPORT_EVERY_S", 0.0)
+    pool = SongPool(
+        workspace, "tight", GenerateRun(slots=12, commit_seconds=0.25, retries=0), capacity=lambda: 1, gpus=0,
+        agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
+    )  # fmt: skip
+    pool.run(plan_songs(choose_sources(workspace, job("tight", songs=8))))
+    assert pool.failed == {}
+    entries = read_journal(workspace.batch("tight"))
+    assert [entry["places"] for entry in entries if entry["kind"] == "halved"] == [6, 3]
+    assert [entry["slots"] for entry in entries if entry["kind"] == "load"] == [12, 6, 3]
+    assert any(entry["resumed"] for entry in entries if entry["kind"] == "song")
+    roomy, tight = songs_of(workspace, "roomy"), songs_of(workspace, "tight")
+    assert all((pcm(roomy[song]) == pcm(tight[song])).all() for song in roomy)
+
+
+@pytest.mark.system
+def test_out_of_memory_fails_songs_whose_samples_depend_on_the_places(workspace, ray_local, monkeypatch):
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
+    pool = SongPool(
+        workspace, "fixed", GenerateRun(slots=4, commit_seconds=0.25, retries=0, backend="torch"),
+        capacity=lambda: 1, gpus=0, agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
+    )  # fmt: skip
+    pool.run(plan_songs(choose_sources(workspace, job("fixed", songs=2))))
+    assert list(pool.failed) == ["0000", "0001"]
+    assert "out of memory with 4 songs side by side" in pool.failed["0000"]
+    assert "another name with run.slots=2" in pool.failed["0000"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(("form", "bits"), [("flac", 24), ("mp3", 16), ("wav", 24)])
+def test_songs_become_other_formats_beside_the_flac(workspace, ray_local, form, bits):
+    wanted = job(f"as-{form}", songs=1).model_copy(update={"file": SongAudio(format=form, bits=bits)})
+    assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
+    folder = workspace.song(f"as-{form}", "0000")
+    made, rate = decode_flac(commit.read_file(folder, "song.flac"))
+    with soundfile.SoundFile(io.BytesIO(commit.read_file(folder, f"song.{form}"))) as file:
+        assert file.subtype == {"flac": "PCM_24", "wav": "PCM_24", "mp3": "MPEG_LAYER_III"}[form]
+        body = json.loads(commit.read_file(folder, "song.json"))
+        assert json.loads(file.comment) == body["recipe"]
+        heard = file.read(dtype="int16")
+    assert rate == body["sample_rate"]
+    assert len(heard) == len(made) == body["samples"]
+    assert form == "mp3" or (heard == made).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("exe", "none that soundfile writes; there are: .*flac"), ("xi", "can't be written at 16,000 Hz")],
+)
+def test_format_that_can_not_be_is_refused_and_leaves_nothing(workspace, form, said):
+    wanted = job("odd").model_copy(update={"file": SongAudio(format=form)})
+    with pytest.raises(BadInput, match=said):
+        generate(workspace, wanted, GenerateRun(), console())
+    assert not workspace.batch("odd").exists("config.json")
+
+
+@pytest.mark.system
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("mount"), reason="needs root and mount for a full disk"
+)
+def test_full_disk_in_mid_song_is_told_and_goes_on_when_there_is_room(workspace, ray_local, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640k", "tmpfs", str(small)], check=True)
+    try:
+        shutil.copytree(workspace.storage.local / "sweeps", small / "sweeps")
+        full, wanted = Workspace.open(str(small)), job("full", songs=30)
+        run = GenerateRun(actors=1, commit_seconds=0.25, page=False, measures=False)
+        with pytest.raises(StorageError, match="No space left"):
+            generate(full, wanted, run, console())
+        assert parts_of(full, "full"), "the disk was not filled in mid-song"
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        assert generate(full, wanted, run, console()) == {}
+        assert any(e["resumed"] for e in read_journal(full.batch("full")) if e["kind"] == "song")
+        got = {song: pcm(data) for song, data in songs_of(full, "full").items()}
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+    assert generate(workspace, job("wide", songs=30), GenerateRun(actors=1, page=False), console()) == {}
+    calm = songs_of(workspace, "wide")
+    assert list(got) == list(calm)
+    assert all((pcm(calm[song]) == got[song]).all() for song in calm)
+
+
+def test_two_commands_on_one_batch_and_no_songs_at_all_are_refused(workspace):
+    with hold(workspace.batch("busy")), pytest.raises(BadInput, match="is in use by process"):
+        generate(workspace, job("busy"), GenerateRun(), console())
+    with pytest.raises(BadInput, match=r"generate\.songs"):
+        songs_asked(["toy", "songs=0"])
 
 
 def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
