@@ -272,6 +272,7 @@ def test_sections_and_temperatures_make_songs_of_several_checkpoints(workspace, 
         ],
     )  # fmt: skip
     assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
+    check_same_config(workspace.batch("sections"), CONFIG, wanted)
     made = songs_of(workspace, "sections")
     assert list(made) == [f"s{s:02d}-t{t:02d}-{i:04d}" for s in (1, 2) for t in (1, 2) for i in (0, 1)]
     assert len({pcm(data).tobytes() for data in made.values()}) == len(made)
