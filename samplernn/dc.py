@@ -23,4 +23,4 @@ class DcBlocker:
         from scipy.signal import lfilter  # a second that most can do without
 
         out, self._state = lfilter(self._b, self._a, pcm.astype(np.float64), zi=self._state)
-        return np.clip(np.rint(out), -32768, 32767).astype(np.int16)
+        return np.asarray(np.clip(np.rint(out), -32768, 32767), dtype=np.int16)
