@@ -26,7 +26,8 @@ from report import Report
 from cluster.connect import connect
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.on_ray.song_pool import SongPool
-from orchestrator.songs import Checkpoint, PlannedSong, Source, plan_songs
+from orchestrator.songs import PlannedSong, plan_songs
+from orchestrator.sources import Checkpoint, Source
 from orchestrator.workspace import Workspace
 from samplernn.attempts import step_name
 from samplernn.checkpoint import About, load_model, save_model
@@ -52,7 +53,7 @@ def checkpoint(workspace: Workspace) -> Checkpoint:
 def planned(workspace: Workspace, at: Checkpoint, songs: int, seconds: float) -> list[PlannedSong]:
     """Songs to make, none of them there."""
     job = GenerateJob(name="any", sweep="bench", generate=GenerateConfig(songs=songs, seconds=seconds))
-    return plan_songs([Source(1, job, at, None)])
+    return plan_songs([Source(1, job, at, {})])
 
 
 def bare(at: Checkpoint, songs: int, seconds: float, cores: int) -> float:
@@ -86,7 +87,7 @@ def pool(workspace: Workspace, name: str, at: Checkpoint, songs: int, seconds: f
     before, began = process.cpu_times(), time.perf_counter()
     factory = SongPool(
         workspace, name, GenerateRun(measures=False), capacity=lambda: actors, gpus=0,
-        agree=lambda _: ready.append(time.perf_counter()), progress=lambda _: heard.append(time.perf_counter()),
+        agree=lambda _: ready.append(time.perf_counter()), progress=lambda *_: heard.append(time.perf_counter()),
         tick=lambda: None,
     )  # fmt: skip
     factory.run(planned(workspace, at, songs, seconds))

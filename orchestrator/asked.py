@@ -73,8 +73,11 @@ def experiment_asked(words: list[str]) -> Experiment:
     return _built(Experiment, *_with_preset({}, words, ("model",)))
 
 
-def songs_asked(name: str, words: list[str]) -> GenerateFile:
+def songs_asked(words: list[str]) -> GenerateFile:
     """`generate SWEEP name=value ...`, or with a FILE.yaml, or a song's song.json; the batch is named for it."""
+    if not words or "=" in words[0]:
+        raise BadInput("generate needs a SWEEP, a FILE.yaml or a song.json first; see generate --help")
+    name, *words = words
     if name.endswith(".json"):
         again = Recipe.read(name)
         data = {
@@ -84,7 +87,8 @@ def songs_asked(name: str, words: list[str]) -> GenerateFile:
     elif name.endswith(YAML):
         data = {"name": as_name(Path(name).stem), **load_yaml(name)}
     else:
-        data = {"name": f"{check_name(name)[:58]}-songs", "sweep": name}
+        what = "picks" if any(word.startswith("picks=") for word in words) else "songs"
+        data = {"name": f"{check_name(name)[:58]}-{what}", "sweep": name}
     return _built(GenerateFile, data, words)
 
 

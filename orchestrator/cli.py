@@ -207,6 +207,12 @@ def audition(
     config, listener = audition_asked(settings or [])
     root = _open(workspace)
     sweep = find_sweep(root, name)
+    if page and name != sweep and root.batch(name).exists("songs"):
+        from orchestrator.pages.songs_page import write_songs_page
+
+        out.print(f"open {write_songs_page(root, name)}", soft_wrap=True, markup=False)
+        out.print(f"\nnext: orchestrator album {name}", soft_wrap=True)
+        return
     if page:
         from orchestrator.pages.sweep_page import write_sweep_page
 
@@ -286,27 +292,37 @@ def rollback(
 
 @app.command(
     cls=taking("orchestrator.config:GenerateFile"),
-    short_help="Generate songs from a sweep's best checkpoint.",
+    short_help="Generate songs from a sweep's best or picked checkpoints.",
 )
 def generate(
-    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP | FILE.yaml | song.json")],
+    sweep_name: Annotated[
+        str | None, typer.Argument(metavar="SWEEP | FILE.yaml | song.json", show_default=False)
+    ] = None,
     settings: Settings = None,
     workspace: Where = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", metavar="song.json", help="Make the song of this song.json again, sample by sample."
+        ),
+    ] = None,
 ) -> None:
-    """Generate songs from a sweep's best checkpoint, or from the one that trial= and step= name.
+    """Generate songs from a sweep's best checkpoint, the one that trial= and step= name, or all that were picked.
 
-    A FILE.yaml may have several sections, each with a checkpoint, temperatures and a prompt of its own. A song's own
-    song.json makes that song again, sample by sample.
+    A FILE.yaml may have several sections, each with a checkpoint, temperatures and a prompt of its own.
 
     Example: orchestrator generate overnight songs=100 seconds=240 temperature=0.98
+
+    Example: orchestrator generate overnight picks=true songs=20 seconds=120
     """
     from orchestrator.asked import songs_asked
 
-    file, root = songs_asked(sweep_name, settings or []), _open(workspace)
+    words = [word for word in [recipe, sweep_name, *(settings or [])] if word is not None]
+    file, root = songs_asked(words), _open(workspace)
     from orchestrator.generate import generate as run_generate
     from orchestrator.recipe import Recipe
 
-    again = Recipe.read(sweep_name) if sweep_name.endswith(".json") else None
+    again = Recipe.read(words[0]) if words[0].endswith(".json") else None
     failed = run_generate(root, file.job, file.run, out, again)
     for song, reason in failed.items():
         out.print(f"song {song} failed: {reason}", style="red", markup=False, soft_wrap=True)

@@ -250,6 +250,21 @@ class GenerateRun(Frozen):
     """Seconds without a sign of progress after which a worker is killed and replaced."""
     measures: bool = True
     """Whether every song is measured when it is whole, and compared with the music of its training."""
+    page: bool = True
+    """Whether a page with a ranking and a picture of every song is written at the end."""
+
+
+class SongAudio(Frozen):
+    """What file each song becomes."""
+
+    format: str = "flac"
+    """flac alone; or another that soundfile writes (wav, aiff, mp3, ogg, opus ...), beside the FLAC that albums and the
+    listening room read."""
+    bits: Literal[16, 24] = 16
+    """Bits a sample: a song has 16, 24 are for programs that want them."""
+
+
+AS_FLAC = SongAudio()
 
 
 class SongSection(Frozen):
@@ -261,13 +276,20 @@ class SongSection(Frozen):
     """The trial; null is the one with the best validation bits."""
     step: int | None = None
     """The checkpoint's step; null is the trial's best."""
+    picks: Literal[True] | str | None = None
+    """true makes songs from every checkpoint that any listener picked, a listener's name from that listener's picks; as
+    they are when the batch begins."""
     temperatures: Annotated[list[float | str], Field(min_length=1)] | None = None
     """Several temperatures or schedules: every song is made at each. null is generate.temperature alone."""
     generate: GenerateConfig = GenerateConfig()
     """What to draw."""
 
     @model_validator(mode="after")
-    def _check_temperatures(self) -> SongSection:
+    def _check_section(self) -> SongSection:
+        if self.picks is not None and (self.trial, self.step) != (None, None):
+            raise ValueError(
+                "picks says which trials and steps; leave trial and step out, or leave picks out"
+            )
         for temperature in self.temperatures or ():
             GenerateConfig(temperature=temperature)
         if self.temperatures and len(set(map(str, self.temperatures))) < len(self.temperatures):
@@ -281,8 +303,10 @@ class GenerateJob(SongSection):
     name: str
     """Name of the batch of songs."""
     sections: Annotated[list[SongSection], Field(min_length=1)] | None = None
-    """Parts of the batch with settings of their own, {sweep, trial, step, temperatures, generate: {...}}; the settings
-    beside it are then not used. null makes one part of them."""
+    """Parts of the batch with settings of their own, {sweep, trial, step, picks, temperatures, generate: {...}}; the
+    settings beside it are then not used. null makes one part of them."""
+    file: SongAudio = AS_FLAC
+    """What file each song becomes."""
 
     @property
     def parts(self) -> list[SongSection]:

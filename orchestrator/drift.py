@@ -53,8 +53,12 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
         for name in sorted({*old, *new}):
             dotted = f"{key}.{name}" if key else name
             yield from differences(old.get(name, _ABSENT), new.get(name, _ABSENT), dotted)
-    elif old is _ABSENT or new is _ABSENT or json.dumps(old) != json.dumps(new):
+    elif old is _ABSENT or new is _ABSENT or _canonical(old) != _canonical(new):
         yield f"{key}: {_shown(old)} -> {_shown(new)}"
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)  # a list's dicts too: a record is written with sorted keys
 
 
 def _shown(value: Any) -> str:

@@ -8,22 +8,20 @@ from rich.text import Text
 from cluster.connect import connect, resources
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.drift import check_same_config
+from orchestrator.event_log import EventLog
 from orchestrator.lease import hold
-from orchestrator.live import Clock, View, bar, span
-from orchestrator.on_ray.song_actor import Progress, Ready
+from orchestrator.live import View, bar, span
+from orchestrator.on_ray.song_actor import Ready
 from orchestrator.on_ray.song_pool import SongPool
-from orchestrator.recipe import Recipe
-from orchestrator.songs import (
-    PlannedSong,
-    choose_sources,
-    is_made,
-    pin_sources,
-    plan_songs,
-    sample_rate,
-)
+from orchestrator.pages.songs_page import write_songs_page
+from orchestrator.recipe import SLOTS_IN_ID, Recipe
+from orchestrator.song_meter import SongMeter
+from orchestrator.songs import is_made, plan_songs
+from orchestrator.sources import Checkpoint, choose_sources, pin_sources, sample_rate
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.errors import BadInput
+from samplernn.song_file import check_format
 from samplernn.storage import Storage
 
 ENGINE = "engine.json"
@@ -45,49 +43,92 @@ def generate(
     sources = choose_sources(workspace, job)
     if again is not None:
         again.check(sources[0])
+    checkpoints = list({source.checkpoint.key: source.checkpoint for source in sources}.values())
+    for checkpoint in checkpoints:
+        check_format(job.file.format, job.file.bits, sample_rate(checkpoint))
     with hold(folder):
         check_same_config(folder, CONFIG, job)
         if again is not None:
             folder.create(ENGINE, commit.record_bytes({"engine": again.engine}))
         pin_sources(folder, sources)
-        songs = plan_songs(sources)
+        songs = plan_songs(sources, job.file)
         missing = [song for song in songs if not is_made(workspace, job.name, song.id)]
-        for checkpoint in {source.checkpoint.key: source.checkpoint for source in sources}.values():
-            console.print(
-                f"checkpoint {checkpoint.trial} at step {checkpoint.step:,} ({checkpoint.bits:.3f} bits, trained for "
-                f"{span(checkpoint.seconds)})",
-                highlight=False,
-                soft_wrap=True,
-            )
+        _say_checkpoints(console, checkpoints)
         console.print(f"{len(songs) - len(missing)} of {len(songs)} songs are there", highlight=False)
         if not missing:
+            _write_page(workspace, job.name, run, console)
             return {}
-        meter = _Meter(job.name, missing)
-        view = View(console, meter.render, meter.line)
-        pin = _Pin(folder, view, meter)
-        with view.showing(), connect():
-            gpus = resources().get("GPU", 0.0)
-            pool = SongPool(
-                workspace,
-                job.name,
-                run,
-                capacity=lambda: run.actors or int(resources().get("GPU" if gpus else "CPU", 1)),
-                gpus=min(1.0, gpus),
-                agree=pin.agree,
-                progress=meter.add,
-                tick=view.tick,
-            )
-            meter.pool = pool
-            pool.run(missing)
+        with EventLog(folder) as log:
+            log.add("begin", batch=job.name, songs=len(songs), missing=len(missing))
+            meter = SongMeter(job.name, missing, log)
+            view = View(console, meter.render, meter.line)
+            pin = _Pin(folder, view, meter)
+            with view.showing(), connect():
+                gpus = resources().get("GPU", 0.0)
+                pool = SongPool(
+                    workspace,
+                    job.name,
+                    pin.places(run),
+                    capacity=lambda: run.actors or int(resources().get("GPU" if gpus else "CPU", 1)),
+                    gpus=min(1.0, gpus),
+                    agree=pin.agree,
+                    progress=meter.add,
+                    tick=view.tick,
+                    log=log.add,
+                )
+                meter.pool = pool
+                pool.run(missing)
+        _write_page(workspace, job.name, run, console)
         return pool.failed
+
+
+def _write_page(workspace: Workspace, batch: str, run: GenerateRun, console: Console) -> None:
+    """The page of the songs that are there, where it is asked for."""
+    songs = workspace.batch(batch).at("songs").names()
+    if not run.page or not any(is_made(workspace, batch, song) for song in songs):
+        return
+    drawn = [0, 0]
+
+    def line() -> str:
+        return f"page of {batch}: {drawn[0]} of {drawn[1]} songs drawn"
+
+    view = View(console, lambda: Group(bar(*drawn), Text(line(), style="dim")), line)
+
+    def heard(done: int, total: int) -> None:
+        drawn[:] = [done, total]
+        view.tick()
+
+    with view.showing():
+        index = write_songs_page(workspace, batch, heard)
+    console.print(f"open {index}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _say_checkpoints(console: Console, checkpoints: list[Checkpoint]) -> None:
+    for checkpoint in checkpoints:
+        console.print(
+            f"checkpoint {checkpoint.trial} at step {checkpoint.step:,} ({checkpoint.bits:.3f} bits, trained for "
+            f"{span(checkpoint.seconds)})",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for reason in checkpoint.left_out:
+            console.print(f"  left out: {reason}", style="red", markup=False, soft_wrap=True)
 
 
 class _Pin:
     """The batch's engine: samples of two engines do not mix in one batch."""
 
-    def __init__(self, folder: Storage, view: View, meter: _Meter) -> None:
+    def __init__(self, folder: Storage, view: View, meter: SongMeter) -> None:
         self._folder, self._view, self._meter = folder, view, meter
         self._said: set[str] = set()
+
+    def places(self, run: GenerateRun) -> GenerateRun:
+        """The run with the places that the batch was begun with, where its samples depend on them."""
+        try:
+            begun = SLOTS_IN_ID.search(commit.read_record(self._folder, ENGINE)["engine"])
+        except FileNotFoundError:
+            return run
+        return run if run.slots or not begun else run.model_copy(update={"slots": int(begun[1])})
 
     def agree(self, ready: Ready) -> None:
         """Tell what generates, once, and pin it. Raises BadInput when the batch was begun with another engine."""
@@ -105,34 +146,3 @@ class _Pin:
                 f"{self._folder} was begun with engine {begun} and this is {ready.engine}; go on where it was begun, "
                 "with the same run.backend, run.precision and run.slots, or use another name"
             )
-
-
-class _Meter:
-    """Songs done, speed and ETA."""
-
-    def __init__(self, name: str, missing: list[PlannedSong]) -> None:
-        self.engine = "starting"
-        self.pool: SongPool | None = None
-        self._name, self._songs, self._clock = name, len(missing), Clock()
-        self._rate = sample_rate(missing[0].checkpoint)
-        self._total = sum(round(song.recipe["seconds"] * self._rate) for song in missing)
-        self._made, self._finished, self._before = 0, 0, 0.0
-
-    def add(self, said: Progress) -> None:
-        if not self._made:
-            self._before = max(0.0, self._clock.seconds - 1)
-        self._made += said.samples
-        self._finished += said.finished is not None
-
-    def line(self) -> str:
-        text = f"songs {self._name}{self._clock}: {self._finished} of {self._songs}"
-        if not self._made or self.pool is None:
-            return f"{text}; {self.engine}"
-        speed = self._made / (self._clock.seconds - self._before)
-        left = max(0, self._total - self._made) / speed
-        eta = f"; {span(left)} left" if self._finished < self._songs else ""
-        workers = f"{self.pool.alive} worker{'s' if self.pool.alive != 1 else ''}"
-        return f"{text}; {workers}, {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time{eta}"
-
-    def render(self) -> Group:
-        return Group(bar(self._made, self._total), Text(self.line(), style="dim"))

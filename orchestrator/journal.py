@@ -12,10 +12,12 @@ Entries are records journal/<seq>.json with consecutive numbers, written by the 
 
 and a batch of songs':
 
-    worker   number, engine, pid, host     an actor is ready
-    lost     number, reason, songs         it died or hung; its songs go back to the queue
-    song     song                          a song is committed
-    failed   song, reason                  it is given up
+    worker   number, engine, pid, host, node   an actor is ready
+    load     worker, trial, step, slots        it holds this model
+    lost     number, reason, songs             it died or hung; its songs go back to the queue
+    halved   places                            one ran out of memory: workers get so many places from now on
+    song     song, worker, resumed             a song is committed; its worker took it up at sample `resumed`
+    failed   song, reason                      it is given up
 
 Each also says when: `run` counts the drivers that opened the journal, and `at` is seconds of that driver's monotonic
 clock since it did. The order is that of `seq`: a clock that is set back, or in another time zone, changes nothing.

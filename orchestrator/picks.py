@@ -119,12 +119,15 @@ class Marks:
                 said[key] = value
         return item
 
-    def picked(self) -> set[tuple[str, int]]:
-        """(trial, step) of every checkpoint of which any listener picked a clip, or the whole."""
+    def picked(self, listener: str | None = None) -> set[tuple[str, int]]:
+        """(trial, step) of every checkpoint of which a listener (None: any) picked a clip, or the whole."""
         return {
             (str(item[0]), int(item[1]))
             for item, listeners in self.by_item.items()
-            if len(item) > 1 and any(said.get("verdict") == PICK for said in listeners.values())
+            if len(item) > 1
+            and any(
+                said.get("verdict") == PICK for name, said in listeners.items() if listener in (None, name)
+            )
         }
 
 

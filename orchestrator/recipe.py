@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.songs import PIECE_AUDIO, PIECES, Source
+from orchestrator.sources import PIECE_AUDIO, PIECES, Source
 from samplernn import commit
 from samplernn.errors import BadInput
 
-_SLOTS = re.compile(r"-slots(\d+)")
+SLOTS_IN_ID = re.compile(r"-slots(\d+)")
+"""In an engine id: places that samples depend on."""
 _DRAWN = (
     "seconds", "temperature", "top_k", "top_p", "h0", "prompt", "follow", "on_trap", "max_restarts", "seed",
 )  # fmt: skip
@@ -60,7 +61,7 @@ class Recipe:
         drawn |= {
             what: self._piece(recipe[what]) for what in ("prompt", "follow") if recipe[what] is not None
         }
-        slots = _SLOTS.search(self.engine)
+        slots = SLOTS_IN_ID.search(self.engine)
         precision = next((name for name in ("int8", "bf16") if f"-{name}" in self.engine), "fp32")
         return {
             **{key: recipe[key] for key in ("sweep", "trial", "step")},

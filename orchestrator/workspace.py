@@ -8,7 +8,8 @@ sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<00
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
 songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, recordings/<sha256>/ (a commit each),
                    parts/<id>/<take>-<start>-<stop>/ (a commit each: what is made of a song so far),
-                   songs/<id>/ (a commit each: song.flac, song.json)
+                   songs/<id>/ (a commit each: song.flac, song.json, another format of it),
+                   logs/<n>.log (a line an event), page/
 albums/<name>/     album.yaml, tracks, pictures, page
 picks/<listener>/  sweeps/<sweep>/<seq>.json, songs/<batch>/<seq>.json: marks
 cache/             peaks and thumbnails of clips, calibration/ (how fast models train): no truth, safe to delete

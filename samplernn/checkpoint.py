@@ -28,6 +28,7 @@ from samplernn.model import SampleRNN
 from samplernn.storage import Storage
 
 STATES_KEPT = 2
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _HIDDEN, _OPTIMISER = "hidden.", "optimiser."
 
 
@@ -66,10 +67,8 @@ class Training:
 def save_model(trial: Storage, attempt: int, model: SampleRNN, about: About) -> None:
     """Commit the weights of a step."""
     files = {
-        "model.safetensors": save_tensors(
-            {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        ),
-        "config.json": commit.to_json(
+        WEIGHTS: save_tensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}),
+        CONFIG: commit.to_json(
             {
                 **about.__dict__,
                 "experiment": about.experiment.model_dump(mode="json"),
@@ -82,6 +81,23 @@ def save_model(trial: Storage, attempt: int, model: SampleRNN, about: About) -> 
     )
 
 
+def read_about(folder: Storage) -> About:
+    """What a model commit says of itself. Raises FileNotFoundError without one, Damaged when it can't be read."""
+    return _about(folder, commit.read_file(folder, CONFIG))
+
+
+def _about(folder: Storage, config: bytes) -> About:
+    try:
+        body = json.loads(config)
+        if body.pop("schema") != commit.SCHEMA:
+            raise Damaged(f"{folder} was written by another version of this program; use that version")
+        return About(**{**body, "experiment": Experiment.model_validate(body["experiment"])})
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Damaged(
+            f"{folder}/{CONFIG} is not what this version writes; use the version that wrote it ({error})"
+        ) from error
+
+
 def load_model(folder: Storage) -> tuple[SampleRNN, About]:
     """Load a model commit. Raises BadInput when there is none, Damaged when anything does not fit."""
     try:
@@ -89,12 +105,9 @@ def load_model(folder: Storage) -> tuple[SampleRNN, About]:
     except FileNotFoundError as error:
         raise BadInput(f"there is no checkpoint at {folder}") from error
     try:
-        body = json.loads(files["config.json"])
-        if body.pop("schema") != commit.SCHEMA:
-            raise Damaged(f"{folder} was written by another version of this program; use that version")
-        about = About(**{**body, "experiment": Experiment.model_validate(body["experiment"])})
+        about = _about(folder, files[CONFIG])
         model = SampleRNN.seeded(about.experiment.model, 0)
-        model.load_state_dict(load_tensors(files["model.safetensors"]))
+        model.load_state_dict(load_tensors(files[WEIGHTS]))
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise Damaged(f"{folder} verifies but does not hold the model its config names: {error}") from error
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):

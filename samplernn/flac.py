@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -48,36 +47,16 @@ def encode_flac(
     return sink.getvalue()
 
 
-class FlacWriter:
-    """A 16-bit mono FLAC file written piece by piece; leave the with block to have it whole."""
-
-    def __init__(self, path: Path, sample_rate: int, tags: Mapping[str, str]) -> None:
-        """`tags` as for encode_flac."""
-        self._file = soundfile.SoundFile(path, "w", sample_rate, 1, "PCM_16", format="FLAC")
-        for key, value in tags.items():
-            setattr(self._file, key, value)
-
-    def write(self, pcm: npt.NDArray[np.int16]) -> None:
-        """Append samples."""
-        self._file.write(pcm)
-
-    def __enter__(self) -> FlacWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-
 def decode_flac(data: bytes) -> tuple[npt.NDArray[np.int16], int]:
-    """PCM int16 [samples] and the sample rate in Hz of a FLAC file that encode_flac made.
+    """PCM int16 [samples] and the sample rate in Hz of a FLAC file: 16-bit mono, or 24-bit of the same samples.
 
     Raises BadAudio for anything else.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if file.format != "FLAC" or file.channels != 1 or file.subtype != "PCM_16":
+            if file.format != "FLAC" or file.channels != 1 or file.subtype not in ("PCM_16", "PCM_24"):
                 raise BadAudio(
-                    f"{file.format} {file.subtype} with {file.channels} channels is not 16-bit mono FLAC"
+                    f"{file.format} {file.subtype} with {file.channels} channels is not 16- or 24-bit mono FLAC"
                 )
             frames, sample_rate = file.frames, file.samplerate
             pcm = file.read(dtype="int16")

@@ -8,11 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 from samplernn.loudness import LoudnessMeter
-from samplernn.measures import Audio, band_levels, centroid, dbfs, measure, rms, true_peaks, variety
+from samplernn.measures import (
+    Audio,
+    band_levels,
+    centroid,
+    dbfs,
+    decimate,
+    measure,
+    repetition,
+    rms,
+    true_peaks,
+    variety,
+)
 
 WINDOW_SECONDS = 10
 """One row of `along`."""
-LEVEL_KEYS = ("clipped", "silence", "dc")
+MEANS = ("clipped", "silence", "dc", "repetition")
 
 
 class SongMeasures:
@@ -40,8 +51,8 @@ class SongMeasures:
     def finish(self) -> dict[str, Any]:
         """The measures of all that was heard, and `along`: a row for every ten seconds (the last may be shorter).
 
-        Shares and the centroid are means over the rows by their length, flatness by what is not silent of it; variety
-        is of the whole.
+        Shares, repetition and the centroid are means over the rows by their length, flatness by what is not silent of
+        it; variety is of the whole.
         """
         if self._waiting:
             self._judge(np.concatenate(self._pending))
@@ -50,9 +61,7 @@ class SongMeasures:
         if not weights.sum():
             return {**measure(np.empty(0, dtype=np.float32)), "along": []}
         heard = weights * [max(1e-9, 1 - row["silence"]) for row in self._rows]
-        mean = {
-            key: float(np.average([row[key] for row in self._rows], weights=weights)) for key in LEVEL_KEYS
-        }
+        mean = {key: float(np.average([row[key] for row in self._rows], weights=weights)) for key in MEANS}
         return {
             **mean,
             "rms_dbfs": dbfs(float(np.sqrt(self._energy / self._samples))),
@@ -70,6 +79,9 @@ class SongMeasures:
         self._energy += rms(audio) ** 2 * len(audio)
         self._samples += len(audio)
         self._peak = max(self._peak, float(true_peaks(audio, self._rate).max(initial=0.0)))
-        self._rows.append({**measure(audio), "centroid_hz": centroid(audio, self._rate)})
+        repeats, _ = repetition(decimate(audio, self._rate))
+        self._rows.append(
+            {**measure(audio), "centroid_hz": centroid(audio, self._rate), "repetition": repeats}
+        )
         self._weights.append(len(audio))
         self._bands.append(band_levels(audio, self._rate))

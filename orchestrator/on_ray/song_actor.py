@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 
 from orchestrator.config import GenerateRun
+from orchestrator.finished_song import commit_song
 from orchestrator.on_ray.placement import assigned_device, whereabouts
 from orchestrator.song_parts import Part, SongParts
-from orchestrator.songs import AUDIO, SIDECAR, Checkpoint, Pcm, PlannedSong, kept_piece
+from orchestrator.songs import PlannedSong
+from orchestrator.sources import Checkpoint, Pcm, kept_piece
 from orchestrator.workspace import Workspace
-from samplernn import commit
 from samplernn.checkpoint import load_model
 from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import TEMPERATURE_MAX
-from samplernn.copying import Passage, TrainingMusic, closest
+from samplernn.copying import TrainingMusic
 from samplernn.errors import SampleRNNError
 from samplernn.features import frame_means, measure_features
-from samplernn.flac import FlacWriter
-from samplernn.folding import fold
-from samplernn.generate.backends import Serving, choose_backend
+from samplernn.folding import FoldedModel, fold
+from samplernn.generate.backends import SLOTS, Serving, choose_backend, serving
 from samplernn.generate.engine import Engine
-from samplernn.generate.song import Block, Caught, Song
+from samplernn.generate.song import Block, Song
+from samplernn.memory import is_out_of_memory
 from samplernn.quantize import encode
 from samplernn.schedule import parse_schedule
-from samplernn.song_measures import SongMeasures
 
 REPORT_EVERY_S = 1.0
 
@@ -54,6 +49,8 @@ class Ready:
     """Songs that it makes side by side."""
     pid: int
     host: str
+    node: str
+    """Ray's id of the node."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,8 @@ class Progress:
     """Samples made since it last spoke."""
     finished: str | None = None
     """A song that is now committed."""
+    resumed: int = 0
+    """The sample that this actor took it up at."""
 
 
 @dataclass
@@ -77,6 +76,8 @@ class _Making:
     take: int = 0
     start: int = 0
     """First sample of what is pending."""
+    resumed: int = 0
+    """The sample that it was taken up at here."""
     pending: list[Pcm] = field(default_factory=list)
 
     def hear(self, block: Block) -> None:
@@ -104,14 +105,37 @@ class SongActor:
         torch.set_num_threads(1)
         self._made_on = whereabouts(device)
         model, self._about = load_model(checkpoint.folder)
-        folded, run = fold(model.to(device)), self._run
-        backend, serving = choose_backend(
-            folded, device, wanted=run.backend, precision=run.precision, slots=run.slots, threads=1
-        )
-        self._engine = Engine(folded, backend, self._about.sample_rate)
+        served = self._fit(fold(model.to(device)), device)
         return Ready(
-            self._engine.engine_id, serving, self._engine.slots, os.getpid(), str(self._made_on["host"])
-        )
+            self._engine.engine_id, served, self._engine.slots, os.getpid(), str(self._made_on["host"]),
+            str(self._made_on["node"]),
+        )  # fmt: skip
+
+    def _fit(self, folded: FoldedModel, device: torch.device) -> Serving:
+        """An engine with as many places as memory holds: half as many, and half again, where it runs out.
+
+        How many songs fit on a GPU is found by trying a block of them. Places that samples depend on and that the batch
+        was begun with are kept, or the error raised.
+        """
+        run = self._run
+        name = serving(device, run.backend, run.precision).name
+        slots = run.slots or SLOTS[name]
+        while True:
+            try:
+                backend, served = choose_backend(
+                    folded, device, wanted=run.backend, precision=run.precision, slots=slots, threads=1
+                )
+                self._engine = Engine(folded, backend, self._about.sample_rate)
+                if device.type == "cuda":
+                    self._engine.try_out()
+                return served
+            except (RuntimeError, MemoryError) as error:
+                kept = run.slots is not None and name != "native"
+                if slots < 2 or kept or not is_out_of_memory(error):
+                    raise
+            slots //= 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def give(self, songs: list[PlannedSong]) -> None:
         """Songs to take up as soon as there is a place; called while `make` runs."""
@@ -141,8 +165,8 @@ class SongActor:
             one.hear(block)
             made += len(block.pcm)
             if block.last:
-                self._commit(making.pop(block.song), block)
-                yield Progress(made, one.planned.id)
+                self._finish(making.pop(block.song), block)
+                yield Progress(made, one.planned.id, one.resumed)
             else:
                 if one.stop - one.start >= self._run.commit_seconds * self._about.sample_rate:
                     self._keep(one, block)
@@ -157,6 +181,7 @@ class SongActor:
         one = _Making(planned, parts, state)
         if parts.chain:
             one.take, one.start = parts.chain[-1].take, parts.chain[-1].stop
+            one.resumed = one.start
         return one
 
     def _keep(self, one: _Making, block: Block) -> None:
@@ -192,50 +217,20 @@ class SongActor:
             state=state,
         )
 
-    def _commit(self, one: _Making, block: Block) -> None:
-        """Write a whole song: its parts and what is pending pass by once, into the file and the measures."""
-        song, rate = one.planned, self._about.sample_rate
-        recipe = {**song.recipe, "engine": self._engine.engine_id, "restarts": block.take}
-        tags = {
-            "title": f"Song {song.id}",
-            "software": "samplernn-orchestrator",
-            "comment": json.dumps(recipe),
-        }
-        measures, passages = SongMeasures(rate), list[Passage]()
-        music = self._training_music() if self._run.measures else None
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / AUDIO
-            samples = 0
-            with FlacWriter(path, rate, tags) as file:
-                for pcm in (*one.parts.audio(), np.concatenate(one.pending)):
-                    file.write(pcm)
-                    if self._run.measures:
-                        measures.hear(pcm)
-                    if music is not None:
-                        passages += _moved(
-                            music.nearest(pcm.astype(np.float32) / np.float32(32768)), samples / rate
-                        )
-                    samples += len(pcm)
-            audio = path.read_bytes()
-        body = {
-            "id": song.id,
-            "recipe": recipe,
-            "sample_rate": rate,
-            "samples": samples,
-            "measures": {**measures.finish(), **_likeness(passages)} if self._run.measures else {},
-            "traps": _told((caught for caught in block.traps if caught.take == block.take), rate),
-            "restarted_for": _told((caught for caught in block.traps if caught.take < block.take), rate),
-            "trained": {"seconds": song.checkpoint.seconds, "bits": song.checkpoint.bits},
-            "made_on": self._made_on,
-            "versions": {
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "soundfile": soundfile.__version__,
-            },
-        }
-        folder = self._workspace.song(self._batch, song.id)
-        commit.write_commit(folder, {AUDIO: audio, SIDECAR: commit.to_json(body)})
-        self._workspace.batch(self._batch).at("parts").delete(song.id)
+    def _finish(self, one: _Making, block: Block) -> None:
+        commit_song(
+            self._workspace.song(self._batch, one.planned.id),
+            one.planned,
+            (pcm for part in (one.parts.audio(), [np.concatenate(one.pending)]) for pcm in part),
+            sample_rate=self._about.sample_rate,
+            engine=self._engine.engine_id,
+            take=block.take,
+            traps=block.traps,
+            measured=self._run.measures,
+            music=self._training_music() if self._run.measures else None,
+            made_on=self._made_on,
+        )
+        self._workspace.batch(self._batch).at("parts").delete(one.planned.id)
 
     def _training_music(self) -> TrainingMusic | None:
         """The music that the model was trained on, once read; None when it is not in the workspace or not the same."""
@@ -250,20 +245,3 @@ class SongActor:
                 pass  # the songs are made all the same; their likeness is left out
             self._music = (name, music)
         return self._music[1]
-
-
-def _moved(passages: list[Passage], seconds: float) -> Iterator[Passage]:
-    for one in passages:
-        yield Passage(one.at + seconds, one.likeness, one.track, one.track_at)
-
-
-def _likeness(passages: list[Passage]) -> dict[str, Any]:
-    """How new a song is: `novelty` 1 is unlike all of the training music, 0 is a copy; and where it is nearest."""
-    nearest = closest(passages)
-    if nearest is None:
-        return {}
-    return {"novelty": 1 - nearest.likeness, "nearest": dict(nearest.__dict__)}
-
-
-def _told(traps: Iterable[Caught], rate: int) -> list[dict[str, Any]]:
-    return [{"kind": caught.trap.kind, "seconds": caught.trap.start / rate} for caught in traps]

@@ -20,9 +20,12 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 from orchestrator.config import GenerateRun
 from orchestrator.journal import Journal
 from orchestrator.on_ray.song_actor import Progress, Ready, SongActor
-from orchestrator.songs import Checkpoint, PlannedSong
+from orchestrator.recipe import SLOTS_IN_ID
+from orchestrator.songs import PlannedSong, is_made
+from orchestrator.sources import Checkpoint
 from orchestrator.workspace import Workspace
 from samplernn.errors import SampleRNNError
+from samplernn.memory import is_out_of_memory
 
 POLL_S = 0.5
 GROW_EVERY_S = 5.0
@@ -30,6 +33,8 @@ LOADING_S = 600.0
 """The least patience with a worker that is being placed, or loads its model."""
 WAITING_PER_ACTOR = 1
 """Songs given to an actor beyond its places, so that a place that falls free is taken at once."""
+_NODE_LOST = ("node has died", "never ran")
+"""What Ray says of an actor on a node that went away, or that was to be placed there."""
 _DEAD = (ActorDiedError, ActorUnavailableError, RayActorError)
 
 
@@ -46,6 +51,7 @@ class _Worker:
     songs: dict[str, PlannedSong] = field(default_factory=dict)
     """Songs that it has and are not committed."""
     slots: int = 0
+    engine: str = ""
     heard: float = field(default_factory=time.monotonic)
     """When it last gave a sign of life."""
 
@@ -67,18 +73,19 @@ class SongPool:
         capacity: Callable[[], int],
         gpus: float,
         agree: Callable[[Ready], None],
-        progress: Callable[[Progress], None],
+        progress: Callable[[Progress, str], None],
         tick: Callable[[], None],
+        log: Callable[..., None] = lambda event, **what: None,
     ) -> None:
         """`capacity()` is how many actors there is room for now; `agree` may refuse an actor's engine by raising.
 
-        `progress` hears of all that is made and `tick` is called at every turn.
+        `progress` hears of all that is made, and on which node; `tick` is called at every turn; `log` gets every event.
         """
         actor: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_concurrency=2)(SongActor)
-        self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, run)
-        self._run, self._capacity = run, capacity
+        self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, self._run)
+        self._workspace, self._batch, self._run, self._capacity = workspace, batch, run, capacity
         self._agree, self._progress, self._tick = agree, progress, tick
-        self._journal = Journal(workspace.batch(batch))
+        self._journal, self._log = Journal(workspace.batch(batch)), log
         self._numbers, self._workers = count(1), list[_Worker]()
         self._checkpoints: dict[str, Checkpoint] = {}
         self._queues: dict[str, deque[PlannedSong]] = {}
@@ -87,6 +94,8 @@ class SongPool:
         """Songs that failed for good, and why."""
         self.pids: dict[int, int] = {}
         """Process id of every actor that is ready, by its number."""
+        self.nodes: dict[int, str] = {}
+        """The node that it is on: its host, and the beginning of Ray's id."""
 
     @property
     def alive(self) -> int:
@@ -137,14 +146,7 @@ class SongPool:
 
     def _listen(self, worker: _Worker) -> None:
         if worker.loading is not None and ray.wait([worker.loading], timeout=0)[0]:
-            ready: Ready = ray.get(worker.loading)
-            self._agree(ready)
-            if worker.number not in self.pids:
-                self._journal.add(
-                    "worker", number=worker.number, engine=ready.engine, pid=ready.pid, host=ready.host
-                )
-            self.pids[worker.number] = ready.pid
-            worker.slots, worker.loading, worker.heard = ready.slots, None, time.monotonic()
+            self._greet(worker, ray.get(worker.loading))
         while worker.making is not None and ray.wait([worker.making], timeout=0)[0]:
             try:
                 said: Progress = ray.get(next(worker.making))
@@ -154,8 +156,32 @@ class SongPool:
             worker.heard = time.monotonic()
             if said.finished is not None:
                 del worker.songs[said.finished]
-                self._journal.add("song", song=said.finished)
-            self._progress(said)
+                self._tell("song", song=said.finished, worker=worker.number, resumed=said.resumed)
+            self._progress(said, self.nodes[worker.number])
+
+    def _greet(self, worker: _Worker, ready: Ready) -> None:
+        """A worker has loaded a model."""
+        self._agree(ready)
+        if worker.number not in self.pids:
+            self._tell(
+                "worker",
+                number=worker.number,
+                engine=ready.engine,
+                pid=ready.pid,
+                host=ready.host,
+                node=ready.node,
+            )
+        assert worker.checkpoint is not None
+        at = self._checkpoints[worker.checkpoint]
+        self._tell("load", worker=worker.number, trial=at.trial, step=at.step, slots=ready.slots)
+        self.pids[worker.number], self.nodes[worker.number] = ready.pid, f"{ready.host}/{ready.node[:6]}"
+        worker.slots, worker.engine, worker.loading, worker.heard = (
+            ready.slots, ready.engine, None, time.monotonic(),
+        )  # fmt: skip
+
+    def _tell(self, kind: str, **what: Any) -> None:
+        self._journal.add(kind, **what)
+        self._log(kind, **what)
 
     def _feed(self, worker: _Worker) -> None:
         """Keep a worker's places filled; load another model only when there is no song left for the one it holds."""
@@ -194,29 +220,59 @@ class SongPool:
         cause = getattr(error, "cause", None)
         if isinstance(cause, SampleRNNError):
             raise cause  # bad input or storage: every song would fail the same way
-        reason = _last_line(error)
+        full = cause is not None and is_out_of_memory(cause)
+        reason = _too_many(worker) if full else _last_line(error)
         self._workers.remove(worker)
         self.pids.pop(worker.number, None)
-        self._journal.add("lost", number=worker.number, reason=reason, songs=list(worker.songs))
+        self.nodes.pop(worker.number, None)
+        self._tell("lost", number=worker.number, reason=reason, songs=list(worker.songs))
         ray.kill(worker.actor)
-        free = "node has died" in str(error)  # a node that is lost or preempted is nobody's fault
+        # A node that is lost or preempted is nobody's fault; with fewer places it will do.
+        free = any(text in str(error) for text in _NODE_LOST) or (full and self._halve(worker))
         for song in worker.songs.values():
-            self._tries[song.id] += not free
-            if self._tries[song.id] > self._run.retries:
-                self.failed[song.id] = f"failed after {self._run.retries} retries: {reason}"
-                self._journal.add("failed", song=song.id, reason=self.failed[song.id])
-            else:
-                self._queues[song.checkpoint.key].appendleft(song)
+            self._again(song, free, reason)
         if not worker.songs and not free:  # it died while it loaded the model
             self._tries[""] += 1
             if self._tries[""] > self._run.retries:
                 raise error
         self._grow()
 
+    def _again(self, song: PlannedSong, free: bool, reason: str) -> None:
+        """Back into the queue, unless it was committed just before, or was tried too often."""
+        if is_made(self._workspace, self._batch, song.id):
+            self._tell("song", song=song.id, worker=None, resumed=None)
+            self._progress(Progress(0, song.id), "")
+            return
+        self._tries[song.id] += not free
+        if self._tries[song.id] > self._run.retries:
+            self.failed[song.id] = f"failed after {self._run.retries} retries: {reason}"
+            self._tell("failed", song=song.id, reason=self.failed[song.id])
+        else:
+            self._queues[song.checkpoint.key].appendleft(song)
+
+    def _halve(self, worker: _Worker) -> bool:
+        """New workers get half the places of one that ran out of memory; False where samples depend on the number."""
+        if worker.slots < 2 or SLOTS_IN_ID.search(worker.engine):
+            return False
+        places = min(worker.slots // 2, self._run.slots or worker.slots)
+        self._run = self._run.model_copy(update={"slots": places})
+        self._tell("halved", places=places)
+        return True
+
     def _wait(self) -> None:
         busy = [worker.busy for worker in self._workers if worker.busy is not None]
         if busy:
             ray.wait(busy, num_returns=1, timeout=POLL_S)
+
+
+def _too_many(worker: _Worker) -> str:
+    fixed = SLOTS_IN_ID.search(worker.engine)
+    remedy = (
+        f"; its samples depend on that number: use another name with run.slots={worker.slots // 2}"
+        if fixed
+        else ""
+    )
+    return f"out of memory with {worker.slots} songs side by side{remedy}"
 
 
 def _last_line(error: Exception) -> str:

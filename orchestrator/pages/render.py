@@ -15,7 +15,7 @@ from orchestrator.pages.folder import MadeFolder
 
 HERE = Path(__file__).parent
 INDEX = "index.html"
-ASSETS = ("style.css", "player.js", "curve.js")
+ASSETS = ("style.css", "player.js", "curve.js", "table.js")
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; media-src 'self'; "
     "base-uri 'none'; form-action 'none'"

@@ -50,9 +50,9 @@ _INFERNO = np.array(
 """Inferno of matplotlib (Smith and van der Walt, CC0) as a polynomial of degree 6 (fit by M. Zucker, public domain)."""
 
 
-def width(samples: int, sample_rate: int) -> int:
+def width(samples: int, sample_rate: int, widest: int = MAX_WIDTH) -> int:
     """Width in pixels of the picture of `samples` samples."""
-    return int(np.clip(round(samples / sample_rate * PIXELS_PER_SECOND), MIN_WIDTH, MAX_WIDTH))
+    return int(np.clip(round(samples / sample_rate * PIXELS_PER_SECOND), min(MIN_WIDTH, widest), widest))
 
 
 def row_frequencies(height: int, sample_rate: int) -> npt.NDArray[np.float64]:
@@ -66,7 +66,7 @@ def spectrogram(pcm: Samples, sample_rate: int, height: int = 160, widest: int =
     Of a long sound only the frames that are shown are read. A full-scale sine measures 0 dB at the bottom, where bands
     are one bin wide, and less above.
     """
-    columns = min(widest, width(len(pcm), sample_rate))
+    columns = width(len(pcm), sample_rate, widest)
     weights = _rows_from_bins(height, sample_rate)
     window = np.hanning(_FRAME) * (2 / np.hanning(_FRAME).sum())
     most = _FRAMES_PER_COLUMN if widest == MAX_WIDTH else 2

@@ -65,6 +65,12 @@ class Engine:
         """Songs side by side."""
         return self._backend.slots
 
+    def try_out(self) -> None:
+        """Make one block with every place taken, as a proof that they fit into memory; nothing of it stays."""
+        features = np.zeros((1, self._model.features), np.float32) if self._model.features else None
+        for _ in self.generate(Song(0, index, 1, features=features) for index in range(self.slots)):
+            pass
+
     def generate(self, songs: Iterable[Song]) -> Iterator[Block]:
         """Blocks of all songs as they are made; each song's in order.
 

@@ -18,6 +18,7 @@ from orchestrator.album.facts import WHITE_NOISE
 from orchestrator.album.titles import Titles
 from orchestrator.album.tracklist import file_name
 from orchestrator.config import AlbumConfig
+from orchestrator.lease import hold
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
 from samplernn.measures import spectral_flatness
@@ -130,6 +131,12 @@ def test_album_of_a_missing_or_damaged_song_names_it_and_writes_nothing(
     with pytest.raises(BadInput, match="0001"):
         build(workspace, tracklist=["0000", "0001", "0002"])
     assert not workspace.storage.at("albums").exists("first")
+
+
+def test_album_that_another_command_is_making_is_refused(workspace: Workspace) -> None:
+    with hold(workspace.album("first")), pytest.raises(BadInput, match="is in use by process"):
+        build(workspace)
+    assert not workspace.album("first").exists("made.json")
 
 
 def test_album_of_an_empty_batch_says_how_to_make_songs(workspace: Workspace) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +16,30 @@ import soundfile
 import torch
 
 from orchestrator.asked import songs_asked
-from orchestrator.config import GenerateJob, GenerateRun, SweepConfig
+from orchestrator.config import GenerateJob, GenerateRun, SongAudio, SweepConfig
 from orchestrator.drift import check_same_config
 from orchestrator.generate import generate
 from orchestrator.journal import Journal, read_journal
+from orchestrator.lease import hold
 from orchestrator.live import console
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
+from orchestrator.picks import Mark, add_mark
 from orchestrator.plan import plan
 from orchestrator.recipe import Recipe
-from orchestrator.songs import Checkpoint, Source, choose_sources, is_made, plan_songs
+from orchestrator.songs import is_made, plan_songs
+from orchestrator.sources import Checkpoint, Source, choose_sources
+from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
-from samplernn.attempts import step_name
+from samplernn.attempts import begin_attempt, step_name
 from samplernn.checkpoint import About, save_model
 from samplernn.chunks import Dataset
 from samplernn.config import Experiment, GenerateConfig
-from samplernn.errors import BadInput
+from samplernn.errors import BadInput, StorageError
+from samplernn.flac import decode_flac
 from samplernn.model import SampleRNN
+from samplernn.song_file import check_format
 from samplernn.train import train
 from tests.made import tiny_experiment, write_dataset
 from tests.sounds import write_sound
@@ -60,9 +68,9 @@ def train_one(workspace: Workspace, sweep: str, experiment: Experiment, cache: P
     Journal(workspace.sweep(sweep)).add("end", trial.name, state="done", reason="", final=True)
 
 
-def job(name: str, songs: int = 12, **generate) -> GenerateJob:
+def job(name: str, songs: int = 12, sweep: str = "toy", step: int | None = None, **generate) -> GenerateJob:
     return GenerateJob(
-        name=name, sweep="toy", generate=GenerateConfig(songs=songs, seconds=SECONDS, **generate)
+        name=name, sweep=sweep, step=step, generate=GenerateConfig(songs=songs, seconds=SECONDS, **generate)
     )
 
 
@@ -93,7 +101,7 @@ def test_killed_actor_loses_no_song_and_changes_no_sample(workspace, ray_local):
     assert generate(workspace, job("calm"), GenerateRun(actors=2, backend="torch"), console()) == {}
     songs, killed = plan_songs(choose_sources(workspace, job("hunted"))), []
 
-    def shoot(said):
+    def shoot(said, node):
         alive = [pid for pid in pool.pids.values() if pid not in killed]
         if alive and len(killed) < 2 and parts_of(workspace, "hunted"):
             killed.append(alive[0])
@@ -174,7 +182,7 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
     assert songs_of(workspace, "riffs") == before
     recipe = workspace.song("riffs", "0001").local / "song.json"
-    asked = songs_asked(str(recipe), [])
+    asked = songs_asked([str(recipe)])
     assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
     (again,) = songs_of(workspace, asked.name).values()
     assert (pcm(again) == second).all()
@@ -200,7 +208,7 @@ def test_songs_of_a_conditioned_model_follow_a_recording(workspace, ray_local, t
     assert (songs["drums"] != songs["calm"]).any()
     (tmp_path / "drums.wav").unlink()
     recipe = workspace.song("led-drums", "0000").local / "song.json"
-    asked = songs_asked(str(recipe), [])
+    asked = songs_asked([str(recipe)])
     assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
     (made_again,) = songs_of(workspace, asked.name).values()
     assert (pcm(made_again) == songs["drums"]).all()
@@ -242,7 +250,7 @@ def test_song_begun_anew_says_so_in_its_recipe_and_names_its_traps(tmp_path, ray
     checkpoint = Checkpoint("stuck", "0000", 7, trial.at("model", step_name(7, 1)), 5.0, 1.0)
     wanted = GenerateConfig(songs=1, seconds=8, on_trap="restart", max_restarts=2)
     section = GenerateJob(name="stuck", sweep="stuck", generate=wanted)
-    songs = plan_songs([Source(1, section, checkpoint, None)])
+    songs = plan_songs([Source(1, section, checkpoint, {})])
     threads = torch.get_num_threads()
     actor = SongActor(workspace, "stuck", GenerateRun(commit_seconds=3))
     assert actor.load(checkpoint).slots >= 1
@@ -265,6 +273,7 @@ def test_sections_and_temperatures_make_songs_of_several_checkpoints(workspace, 
         ],
     )  # fmt: skip
     assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
+    check_same_config(workspace.batch("sections"), CONFIG, wanted)
     made = songs_of(workspace, "sections")
     assert list(made) == [f"s{s:02d}-t{t:02d}-{i:04d}" for s in (1, 2) for t in (1, 2) for i in (0, 1)]
     assert len({pcm(data).tobytes() for data in made.values()}) == len(made)
@@ -283,17 +292,174 @@ def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
     assert generate(workspace, job("awake", songs=3), GenerateRun(actors=1, backend="torch"), console()) == {}
     stopped = []
 
-    def halt(said):
+    def halt(said, node):
         if not stopped and parts_of(workspace, "asleep"):
             stopped.append(next(iter(pool.pids.values())))
             os.kill(stopped[0], signal.SIGSTOP)
 
-    pool = pool_of(workspace, "asleep", halt, commit_seconds=0.25, patience=3, backend="torch")
+    pool = pool_of(workspace, "asleep", halt, commit_seconds=0.25, patience=10, backend="torch")
     pool.run(plan_songs(choose_sources(workspace, job("asleep", songs=3))))
     assert stopped
     assert pool.failed == {}
     calm, got = songs_of(workspace, "awake"), songs_of(workspace, "asleep")
     assert all((pcm(calm[song]) == pcm(got[song])).all() for song in calm)
+
+
+def test_picks_become_sections_and_stay_as_they_were_when_the_batch_began(workspace, ray_local):
+    (trial,) = workspace.sweep("toy").at("trials").names()
+    with pytest.raises(BadInput, match="nothing is picked in toy yet"):
+        choose_sources(workspace, songs_asked(["toy", "picks=true"]).job)
+    add_mark(workspace, "anna", "sweeps", "toy", (trial, 4, 0), Mark(verdict="pick"))
+    add_mark(workspace, "ben", "sweeps", "toy", (trial, 12), Mark(verdict="pick"))
+    add_mark(workspace, "ben", "sweeps", "toy", (trial, 8), Mark(verdict="reject"))
+    asked = songs_asked(["toy", "picks=true", "songs=2", "seconds=0.5", "run.actors=1"])
+    assert asked.name == "toy-picks"
+    assert generate(workspace, asked.job, asked.run, console()) == {}
+    made = songs_of(workspace, "toy-picks")
+    assert list(made) == ["s01-0000", "s01-0001", "s02-0000", "s02-0001"]
+    add_mark(workspace, "anna", "sweeps", "toy", (trial, 8), Mark(verdict="pick"))
+    assert [one.checkpoint.step for one in choose_sources(workspace, asked.job)] == [4, 12]
+    hers = songs_asked(["toy", "picks=anna", "name=hers"]).job
+    assert [one.checkpoint.step for one in choose_sources(workspace, hers)] == [4, 8]
+    with pytest.raises(BadInput, match="carl picked nothing in toy"):
+        choose_sources(workspace, songs_asked(["toy", "picks=carl", "name=his"]).job)
+    with pytest.raises(BadInput, match="leave trial and step out"):
+        songs_asked(["toy", "picks=true", "step=4"])
+
+
+def test_checkpoint_that_can_not_be_used_is_named_or_passed_over_aloud(tmp_path, capsys):
+    workspace, model = Workspace.open(str(tmp_path)), SampleRNN.seeded(tiny_experiment().model, 0)
+    check_same_config(
+        workspace.sweep("old"), CONFIG, SweepConfig(name="old", dataset="toy", base=tiny_experiment())
+    )
+    trial = workspace.sweep("old").at("trials", plan(SweepView.open(workspace, "old").config)[0].name)
+    begin_attempt(trial, 0)
+    with pytest.raises(BadInput, match="has no checkpoint yet"):
+        choose_sources(workspace, job("none", sweep="old"))
+    for step, bits in ((4, 3.0), (8, 2.0), (12, 1.0), (16, 0.5)):
+        save_model(trial, 1, model, About(tiny_experiment(), "toy", "0" * 64, 16_000, step, 1.0, bits))
+    folders = {step: trial.at("model", step_name(step, 1)).local for step in (4, 8, 12, 16)}
+    weights = folders[8] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    commit.write_record(
+        trial.at("model", step_name(12, 1)), "manifest.json", {"schema": 2, "files": {}, "about": {}}
+    )
+    (folders[16] / "manifest.json").unlink()
+    (source,) = choose_sources(workspace, job("best", sweep="old"))
+    assert source.checkpoint.step == 4
+    text = "\n".join(source.checkpoint.left_out)
+    assert "has schema 2 and this version reads 1" in text
+    assert "does not match its SHA-256" in text
+    for step, said in (
+        (8, "does not match its SHA-256"),
+        (12, "use the version"),
+        (16, "no checkpoint at step 16"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            choose_sources(workspace, job("named", sweep="old", step=step))
+
+
+class Starved(SongActor):
+    """An actor on a device whose memory holds three songs side by side, which shows in the middle of the fourth."""
+
+    def make(self, songs):
+        for said in super().make(songs):
+            at_work = self._workspace.batch(self._batch).at("parts").names()
+            if self._engine.slots > 3 and at_work:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            yield said
+
+
+@pytest.mark.system
+def test_worker_out_of_memory_gets_half_the_places_and_its_songs_go_on(workspace, ray_local, monkeypatch):
+    assert generate(workspace, job("roomy", songs=8), GenerateRun(actors=1), console()) == {}
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
+    monkeypatch.setattr("orchestrator.on_ray.song_actor.REPORT_EVERY_S", 0.0)
+    pool = SongPool(
+        workspace, "tight", GenerateRun(slots=12, commit_seconds=0.25, retries=0), capacity=lambda: 1, gpus=0,
+        agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
+    )  # fmt: skip
+    pool.run(plan_songs(choose_sources(workspace, job("tight", songs=8))))
+    assert pool.failed == {}
+    entries = read_journal(workspace.batch("tight"))
+    assert [entry["places"] for entry in entries if entry["kind"] == "halved"] == [6, 3]
+    assert [entry["slots"] for entry in entries if entry["kind"] == "load"] == [12, 6, 3]
+    assert any(entry["resumed"] for entry in entries if entry["kind"] == "song")
+    roomy, tight = songs_of(workspace, "roomy"), songs_of(workspace, "tight")
+    assert all((pcm(roomy[song]) == pcm(tight[song])).all() for song in roomy)
+
+
+@pytest.mark.system
+def test_out_of_memory_fails_songs_whose_samples_depend_on_the_places(workspace, ray_local, monkeypatch):
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
+    pool = SongPool(
+        workspace, "fixed", GenerateRun(slots=4, commit_seconds=0.25, retries=0, backend="torch"),
+        capacity=lambda: 1, gpus=0, agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
+    )  # fmt: skip
+    pool.run(plan_songs(choose_sources(workspace, job("fixed", songs=2))))
+    assert list(pool.failed) == ["0000", "0001"]
+    assert "out of memory with 4 songs side by side" in pool.failed["0000"]
+    assert "another name with run.slots=2" in pool.failed["0000"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(("form", "bits"), [("flac", 24), ("mp3", 16), ("wav", 24)])
+def test_songs_become_other_formats_beside_the_flac(workspace, ray_local, form, bits):
+    wanted = job(f"as-{form}", songs=1).model_copy(update={"file": SongAudio(format=form, bits=bits)})
+    assert generate(workspace, wanted, GenerateRun(actors=1), console()) == {}
+    folder = workspace.song(f"as-{form}", "0000")
+    made, rate = decode_flac(commit.read_file(folder, "song.flac"))
+    with soundfile.SoundFile(io.BytesIO(commit.read_file(folder, f"song.{form}"))) as file:
+        assert file.subtype == {"flac": "PCM_24", "wav": "PCM_24", "mp3": "MPEG_LAYER_III"}[form]
+        body = json.loads(commit.read_file(folder, "song.json"))
+        assert json.loads(file.comment) == body["recipe"]
+        heard = file.read(dtype="int16")
+    assert rate == body["sample_rate"]
+    assert len(heard) == len(made) == body["samples"]
+    assert form == "mp3" or (heard == made).all()
+
+
+def test_format_that_can_not_be_is_refused_and_leaves_nothing(workspace):
+    wanted = job("odd").model_copy(update={"file": SongAudio(format="exe")})
+    with pytest.raises(BadInput, match=r"none that soundfile writes; there are: .*flac"):
+        generate(workspace, wanted, GenerateRun(), console())
+    assert not workspace.batch("odd").exists("config.json")
+    with pytest.raises(BadInput, match="can't be written at 11,025 Hz"):
+        check_format("opus", 16, 11_025)
+
+
+@pytest.mark.system
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("mount"), reason="needs root and mount for a full disk"
+)
+def test_full_disk_in_mid_song_is_told_and_goes_on_when_there_is_room(workspace, ray_local, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(small)], check=True)
+    try:
+        shutil.copytree(workspace.storage.local / "sweeps", small / "sweeps")
+        full, wanted = Workspace.open(str(small)), job("full", songs=30)
+        run = GenerateRun(actors=1, commit_seconds=0.25, page=False, measures=False)
+        with pytest.raises(StorageError, match="No space left"):
+            generate(full, wanted, run, console())
+        assert parts_of(full, "full"), "the disk was not filled in mid-song"
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        assert generate(full, wanted, run, console()) == {}
+        assert any(e["resumed"] for e in read_journal(full.batch("full")) if e["kind"] == "song")
+        got = {song: pcm(data) for song, data in songs_of(full, "full").items()}
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+    assert generate(workspace, job("wide", songs=30), GenerateRun(actors=1, page=False), console()) == {}
+    calm = songs_of(workspace, "wide")
+    assert list(got) == list(calm)
+    assert all((pcm(calm[song]) == got[song]).all() for song in calm)
+
+
+def test_two_commands_on_one_batch_and_no_songs_at_all_are_refused(workspace):
+    with hold(workspace.batch("busy")), pytest.raises(BadInput, match="is in use by process"):
+        generate(workspace, job("busy"), GenerateRun(), console())
+    with pytest.raises(BadInput, match=r"generate\.songs"):
+        songs_asked(["toy", "songs=0"])
 
 
 def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
@@ -326,4 +492,4 @@ def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
 def test_recipe_that_is_none_is_refused(tmp_path, text, said):
     (tmp_path / "song.json").write_text(text)
     with pytest.raises(BadInput, match=said):
-        songs_asked(str(tmp_path / "song.json"), [])
+        songs_asked([str(tmp_path / "song.json")])
