@@ -28,7 +28,7 @@ from samplernn import commit
 from samplernn.checkpoint import load_model
 from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import TEMPERATURE_MAX
-from samplernn.copying import Passage, TrainingMusic, closest
+from samplernn.copying import Passage, TrainingMusic, likeness
 from samplernn.errors import SampleRNNError
 from samplernn.flac import FlacWriter
 from samplernn.folding import fold
@@ -217,7 +217,7 @@ class SongActor:
             "recipe": recipe,
             "sample_rate": rate,
             "samples": samples,
-            "measures": {**measures.finish(), **_likeness(passages)} if self._run.measures else {},
+            "measures": {**measures.finish(), **likeness(passages)} if self._run.measures else {},
             "traps": _told((caught for caught in block.traps if caught.take == block.take), rate),
             "restarted_for": _told((caught for caught in block.traps if caught.take < block.take), rate),
             "trained": {"seconds": song.checkpoint.seconds, "bits": song.checkpoint.bits},
@@ -250,14 +250,6 @@ class SongActor:
 def _moved(passages: list[Passage], seconds: float) -> Iterator[Passage]:
     for one in passages:
         yield Passage(one.at + seconds, one.likeness, one.track, one.track_at)
-
-
-def _likeness(passages: list[Passage]) -> dict[str, Any]:
-    """How new a song is: `novelty` 1 is unlike all of the training music, 0 is a copy; and where it is nearest."""
-    nearest = closest(passages)
-    if nearest is None:
-        return {}
-    return {"novelty": 1 - nearest.likeness, "nearest": dict(nearest.__dict__)}
 
 
 def _told(traps: Iterable[Caught], rate: int) -> list[dict[str, Any]]:

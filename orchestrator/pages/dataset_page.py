@@ -11,10 +11,11 @@ from markupsafe import Markup
 from orchestrator.ingest_report import Report
 from orchestrator.pages.folder import MadeFolder
 from orchestrator.pages.render import INDEX, write_page
-from orchestrator.pages.spectrogram import VERSION, spectrogram_png
+from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.pages.timeline import timeline_svg
 from samplernn.chunks import Track, cache_folder, local_pcm
 from samplernn.flac import encode_flac
+from samplernn.spectrogram import VERSION
 from samplernn.storage import Storage
 
 MOST = 60

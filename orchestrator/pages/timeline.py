@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from orchestrator.pages.render import clock
-from orchestrator.pages.spectrogram import Samples
 from samplernn.chunks import BATCH
 from samplernn.passages import Passages
+from samplernn.spectrogram import Samples
 
 WIDTH, WAVE, BAND = 760, 44, 10
 _GAP = 4

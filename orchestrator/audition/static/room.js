@@ -178,7 +178,7 @@ function choices() {
   });
   const states = [...new Set(values.map((trial) => trial.state))].sort();
   const badges = facts.badges.filter((_, at) => [...library.clips.values()].some((clip) => clip.flags & (1 << at)));
-  const sorts = Object.keys(SORTS).filter((name) => !["novelty", "variety"].includes(name) || values.some((trial) => name in trial.sorts));
+  const sorts = Object.keys(SORTS).filter((name) => !["novelty", "variety_db"].includes(name) || values.some((trial) => name in trial.sorts));
   parts.push(
     select("state", "state", [["any", "any"], ...states.map((state) => [state, state])], choice.state),
     select("shown", "show", Object.entries(SHOWN).map(([name, [text]]) => [name, text]), choice.shown),

@@ -15,7 +15,7 @@ export const SORTS = {
   newest: ["newest clips", (trial) => -(trial.cells.at(-1)?.seconds ?? -1)],
   rating: ["your rating", (trial, library) => -meanRating(trial, library)],
   novelty: ["novelty", (trial) => -(trial.sorts.novelty ?? -Infinity)],
-  variety: ["variety", (trial) => -(trial.sorts.variety ?? -Infinity)],
+  variety_db: ["variety", (trial) => -(trial.sorts.variety_db ?? -Infinity)],
 };
 
 function meanRating(trial, library) {
