@@ -51,11 +51,19 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.open(str(tmp_path / "workspace"))
 
 
-@pytest.fixture
-def room(workspace: Workspace) -> Iterator[tuple[Room, httpx.Client]]:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a sweep and two songs, to be copied: writing it is mostly waiting for the disk."""
+    workspace = Workspace.open(str(tmp_path_factory.mktemp("audition") / "workspace"))
     write_sweep(workspace)
     write_batch(workspace, sounds=[tone(RATE, 1), tone(2 * RATE, 2)])
     commit.write_record(workspace.batch("toy-songs"), "config.json", {"sweep": "toy-sweep"})
+    return Path(workspace.storage.root)
+
+
+@pytest.fixture
+def room(written: Path, workspace: Workspace) -> Iterator[tuple[Room, httpx.Client]]:
+    shutil.copytree(written, workspace.storage.root)
     with served(workspace, "toy-sweep") as (made, address), httpx.Client(base_url=address) as client:
         yield made, client
 

@@ -4,7 +4,7 @@ import { Desk, command, make } from "./songs.js";
 import { Keeper } from "./marks.js";
 import { Library } from "./library.js";
 import { Listener } from "./listen.js";
-import { SHOWN, SORTS, makeView, sortOrder } from "./view.js";
+import { BITS, SHOWN, SORTS, makeView, sortOrder } from "./view.js";
 import { Stage } from "./stage.js";
 import { Wall } from "./wall.js";
 import { get, getJson } from "./net.js";
@@ -19,7 +19,7 @@ const THEMES = ["", "light", "dark"];
 
 const facts = JSON.parse(document.body.dataset.facts);
 const library = new Library(facts);
-const choice = { values: {}, state: "any", shown: "all", badge: "any", sort: "bits", blind: 0 };
+const choice = { values: {}, state: "any", bits: "1", shown: "all", badge: "any", sort: "bits", blind: 0 };
 let order = [];
 let view = { rows: [], columns: [], clips: [], matches: () => true };
 let tab = "wall";
@@ -140,10 +140,10 @@ function refresh() {
   order = order.concat([...library.trials.keys()].filter((id) => !known.has(id)));
   view = makeView(library, choice, order);
   wall.show(view);
-  const none = view.rows.length === 0;
+  const none = view.rows.length === 0 || library.clips.size === 0;
   $("empty").hidden = !none;
   $("wall").hidden = none;
-  $("empty").textContent = library.trials.size === 0 || !library.clips.size && !view.filtering
+  $("empty").textContent = library.clips.size === 0
     ? "No clips yet: they appear here as checkpoints are made." : "No clip is like that; take a filter away.";
   tally();
 }
@@ -181,6 +181,7 @@ function choices() {
   const sorts = Object.keys(SORTS).filter((name) => !["novelty", "variety_db"].includes(name) || values.some((trial) => name in trial.sorts));
   parts.push(
     select("state", "state", [["any", "any"], ...states.map((state) => [state, state])], choice.state),
+    select("bits", "bits", BITS, choice.bits),
     select("shown", "show", Object.entries(SHOWN).map(([name, [text]]) => [name, text]), choice.shown),
     select("badge", "badges", [["any", "any"], ["none", "none"], ...badges.map(({ name }) => [name, name])], choice.badge),
     select("sort", "sort by", sorts.map((name) => [name, SORTS[name][0]]), choice.sort),
