@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--models", default=None, help="of S, M, L, S3, L3")
     parser.add_argument("--songs", default=None, help="side by side")
-    parser.add_argument("--precisions", default=",".join(PRECISIONS))
+    parser.add_argument("--precisions", default=None, help=", ".join(PRECISIONS))
     parser.add_argument("--isa", default=None, help="amx, avx512 or avx2; the best there is by default")
     parser.add_argument("--threads", type=int, default=cpus())
     options = parser.parse_args()
@@ -234,7 +234,7 @@ def main() -> None:
     models = (options.models or ("S,L" if quick else ",".join(MODELS))).split(",")
     songs = options.songs or ("1,32" if quick else "")
     options.songs = [int(n) for n in songs.split(",") if n]
-    options.precisions = options.precisions.split(",")
+    options.precisions = (options.precisions or ("fp32,int8" if quick else ",".join(PRECISIONS))).split(",")
     options.rounds, options.seconds = (2, 0.4) if quick else (3, 0.5)
     library = load(options.isa)
     if isinstance(library, str):
@@ -244,7 +244,8 @@ def main() -> None:
     report = Report()
     found: dict[str, float] = {}
     for name in models:
-        floors(library, options.threads, report, found)
+        if not quick or not found:
+            floors(library, options.threads, report, found)
         measure(name, options, found, report)
     for name in models:
         for precision in options.precisions if not quick else ("int8",):

@@ -17,9 +17,7 @@ from orchestrator.config import (
     GenerateFile,
     IngestConfig,
     PickConfig,
-    SweepConfig,
     SweepFile,
-    SweepRun,
 )
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
@@ -48,12 +46,17 @@ def export_asked(words: list[str]) -> ExportConfig:
     return _built(ExportConfig, {}, words)
 
 
-def sweep_asked(file: str, words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
-    """`sweep FILE.yaml name=value ...`: what to train, and how it is executed."""
-    return _sweep({"name": as_name(Path(file).stem), **load_yaml(file)}, words, debug)
+def sweep_asked(file: str, words: list[str], debug: bool) -> SweepFile:
+    """`sweep FILE.yaml name=value ...`. Raises BadInput, among others, where there is nothing to try."""
+    asked = _sweep({"name": as_name(Path(file).stem), **load_yaml(file)}, words, debug)
+    if not asked.space:
+        raise BadInput(
+            "space is empty: name settings to try, such as space.model.dim=[256,512]; one model is `orchestrator train`"
+        )
+    return asked
 
 
-def train_asked(words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
+def train_asked(words: list[str], debug: bool) -> SweepFile:
     """`train [FILE.yaml] name=value ...`: a sweep without a space."""
     data: dict[str, Any] = {"name": "train"}
     if words and "=" not in words[0]:
@@ -115,10 +118,10 @@ def as_name(text: str) -> str:
     return check_name(re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "music")
 
 
-def _sweep(data: dict[str, Any], words: list[str], debug: bool) -> tuple[SweepConfig, SweepRun]:
+def _sweep(data: dict[str, Any], words: list[str], debug: bool) -> SweepFile:
     asked = _built(SweepFile, *_with_preset(data, words, ("base", "model")))
     check_name(asked.name)
-    return (made_tiny(asked.sweep) if debug else asked.sweep), asked.run
+    return made_tiny(asked) if debug else asked
 
 
 def _with_preset(

@@ -20,7 +20,7 @@ from orchestrator.verb_help import Verbs, taking
 from orchestrator.workspace import Workspace
 
 if TYPE_CHECKING:
-    from orchestrator.config import ExportConfig, SweepConfig, SweepRun
+    from orchestrator.config import ExportConfig, SweepFile
 
 
 app = typer.Typer(
@@ -114,8 +114,8 @@ def sweep(
     """
     from orchestrator.asked import sweep_asked
 
-    config, run = sweep_asked(file, settings or [], debug)
-    _run_sweep(_open(workspace), config, run)
+    asked = sweep_asked(file, settings or [], debug)
+    _run_sweep(_open(workspace), asked)
 
 
 @app.command(cls=taking("orchestrator.config:SweepFile"), short_help="Train one model: a sweep of one trial.")
@@ -126,8 +126,8 @@ def train(settings: Settings = None, workspace: Where = None, debug: Debug = Fal
     """
     from orchestrator.asked import train_asked
 
-    config, run = train_asked(settings or [], debug)
-    _run_sweep(_open(workspace), config, run)
+    asked = train_asked(settings or [], debug)
+    _run_sweep(_open(workspace), asked)
 
 
 @app.command(cls=taking(), short_help="Show a sweep, or everything in the workspace.")
@@ -336,10 +336,10 @@ def _dataset_again(workspace: Workspace, name: str, report: bool, config: Export
             out.print(f"{split}: {chunks:,} chunks in {path}", markup=False, soft_wrap=True)
 
 
-def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None:
+def _run_sweep(workspace: Workspace, asked: SweepFile) -> None:
     from orchestrator.sweep import run_sweep, unfinished
 
-    view = run_sweep(workspace, config, run, out)
+    view = run_sweep(workspace, asked, out)
     if unfinished(view):
         raise KeyboardInterrupt
     failed = [trial for trial in view.trials if trial.state == "failed"]
@@ -348,7 +348,7 @@ def _run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun) -> None
     best = view.best()
     if best is not None and best.best is not None:
         out.print(f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}")
-        out.print(f"next: orchestrator audition {config.name}")
+        out.print(f"next: orchestrator audition {asked.name}")
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 

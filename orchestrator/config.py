@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from orchestrator.space import Space, in_order
 from samplernn.config import Experiment, Frozen, GenerateConfig
 
 
@@ -92,6 +92,41 @@ class Resources(Frozen):
     """CPU cores a trial; null is 1."""
 
 
+class Budget(Frozen):
+    """What a sweep may use, over all its runs together. When one of these is used up no new trial starts, and running
+    ones commit at their next step and end; a larger budget and the same command go on."""
+
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Training steps of all trials together."""
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """Time that the sweep runs, in seconds."""
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours of GPUs that trials hold; a trial on a quarter of one counts a quarter."""
+    money: Annotated[float, Field(gt=0)] | None = None
+    """The same at gpu_hour_price, in whatever currency that is."""
+    gpu_hour_price: Annotated[float, Field(gt=0)] | None = None
+    """Price of one GPU for one hour."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Budget:
+        if self.money is not None and self.gpu_hour_price is None:
+            raise ValueError(
+                "money is counted in GPU-hours at a price; set budget.gpu_hour_price, or limit budget.gpu_hours"
+            )
+        return self
+
+
+class Retention(Frozen):
+    """Which checkpoints of a trial are kept; picked ones and all clips always are."""
+
+    best: Annotated[int, Field(ge=1)] | None = 3
+    """So many models with the fewest validation bits; null keeps every one."""
+    newest: Annotated[int, Field(ge=1)] = 2
+    """So many of the newest models."""
+    every: Annotated[int, Field(ge=1)] | None = None
+    """Models at multiples of so many steps; null keeps none for that."""
+
+
 class Tracking(Frozen):
     """Weights & Biases; the trials' own metric files are always written."""
 
@@ -102,7 +137,7 @@ class Tracking(Frozen):
 
 
 class SweepConfig(Frozen):
-    """`sweep FILE.yaml` and `train`: trials over a space of hyperparameters."""
+    """What identifies a sweep: trials over a space of hyperparameters."""
 
     name: str
     """Name of the sweep."""
@@ -110,61 +145,87 @@ class SweepConfig(Frozen):
     """Name of an ingested dataset."""
     base: Experiment = Experiment()
     """What all trials share."""
-    space: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    """Dotted names under base, each with the values to try: {model.dim: [256, 512]}."""
-    search: Literal["grid", "random"] = "grid"
-    """grid tries every combination; random draws num_samples of them without repetition."""
+    space: Space = {}
+    """Dotted names under base, each with the values to try: {model.dim: [256, 512]}; or with a range:
+    {train.learning_rate: {loguniform: [1e-4, 1e-2]}}, also uniform and int. See orchestrator/space.py."""
+    search: Literal["grid", "random", "tpe"] = "grid"
+    """grid tries every combination; random draws num_samples without repetition; tpe suggests num_samples one after the
+    other from what the earlier ones came to (Optuna's tree-structured Parzen estimator)."""
     num_samples: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Trials that random search draws."""
+    """Trials that random search draws, or that tpe suggests."""
+    metric: Literal["valid_bits"] = "valid_bits"
+    """What is minimised: bits a sample on held-out audio, which every checkpoint reports."""
     schedule: Schedule = Schedule()
     """Early stopping."""
-    retries: Annotated[int, Field(ge=0, le=100)] = 3
-    """Times that a trial whose worker died is started again from its last checkpoint."""
 
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
-        for name, values in self.space.items():
-            texts = [json.dumps(value) for value in values]
-            twice = [text for at, text in enumerate(texts) if text in texts[:at]]
-            if twice:
-                raise ValueError(
-                    f"space.{name} has {twice[0]} twice: that trial would be trained twice; keep one"
-                )
-        if (self.search == "random") != (self.num_samples is not None):
-            raise ValueError("num_samples belongs to search: random, which needs it")
-        if (
-            self.schedule.type == "asha"
-            and self.space
-            and self.schedule.grace_steps > self.base.train.max_steps
-        ):
+        in_order(self.space)
+        if (self.search == "grid") != (self.num_samples is None):
+            raise ValueError("num_samples belongs to search: random or tpe, which need it")
+        if self.search != "grid" and not self.space:
             raise ValueError(
-                f"schedule.grace_steps {self.schedule.grace_steps} is above train.max_steps "
-                f"{self.base.train.max_steps}: no trial could ever be stopped; lower it or set schedule.type=none"
+                f"search: {self.search} has nothing to search: space is empty; name settings there"
+            )
+        for name, dimension in self.space.items():
+            if self.search == "grid" and (dimension.values is None or dimension.log):
+                raise ValueError(
+                    f"space.{name} is a range without single values, and a grid tries every one; list values, give "
+                    "{int: [lowest, highest], step: ...}, or use search: random"
+                )
+            if self.search == "tpe" and dimension.grid is not None:
+                raise ValueError(
+                    f"space.{name} is a grid, and tpe chooses what to try; write choice: instead, or use search: random"
+                )
+        if self.schedule.type == "asha" and self.space and self.schedule.grace_steps > self._longest:
+            raise ValueError(
+                f"schedule.grace_steps {self.schedule.grace_steps} is above train.max_steps {self._longest}: "
+                "no trial could ever be stopped; lower it or set schedule.type=none"
             )
         return self
+
+    @property
+    def _longest(self) -> int:
+        """The most steps that a trial may take."""
+        varied = self.space.get("train.max_steps")
+        values = [] if varied is None else list(varied.span or varied.values or [])
+        return int(max([*(v for v in values if isinstance(v, int | float)), self.base.train.max_steps]))
 
 
 class SweepRun(Frozen):
     """How a sweep is executed: nothing here changes what comes out."""
 
-    resources: Resources = Resources()
-    """What one trial takes."""
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     """At most so many trials at once; null is as many as fit."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 3
+    """Times that a trial whose worker died is started again from its last checkpoint."""
+    patience: Annotated[float, Field(gt=0)] = 900.0
+    """Seconds without a sign of progress after which a trial's worker is killed and started again."""
+    free_disk_gb: Annotated[float, Field(ge=0)] = 2.0
+    """Free space in GB below which trials pause, where the workspace is a folder; before anything breaks."""
     tracking: Tracking = Tracking()
     """Dashboards."""
 
 
 class SweepFile(SweepConfig):
-    """What a sweep's YAML and command line may say: the sweep, and how it is executed."""
+    """`sweep FILE.yaml` and `train`: what their YAML and command line may say. The sweep itself, and beside it what may
+    change from run to run."""
 
+    resources: Resources = Resources()
+    """What one trial takes."""
+    budget: Budget = Budget()
+    """What the sweep may use."""
+    retention: Retention = Retention()
+    """Which checkpoints are kept."""
     run: SweepRun = SweepRun()
-    """How it is executed: may change from run to run."""
+    """How it is executed."""
 
     @property
     def sweep(self) -> SweepConfig:
         """The sweep alone."""
-        return SweepConfig.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))
+        return SweepConfig.model_validate(
+            self.model_dump(include=set(SweepConfig.model_fields), exclude_unset=True)
+        )
 
 
 class GenerateRun(Frozen):

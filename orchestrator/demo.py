@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cluster.connect import connect
 from orchestrator.album.build import AlbumResult, build_album
-from orchestrator.config import AlbumConfig, GenerateJob, GenerateRun, IngestConfig, SweepConfig, SweepRun
+from orchestrator.config import AlbumConfig, GenerateJob, GenerateRun, IngestConfig, SweepFile
 from orchestrator.ending import stopped_cleanly
 from orchestrator.generate import generate
 from orchestrator.ingest import run_ingest
@@ -44,8 +44,7 @@ def main() -> None:
         run_ingest(workspace, build(IngestConfig, {"source": str(ROOT / "demo" / "music"), **data}), out)
 
         _stage(out, began, 2, "sweep: six small models, the worst stopped early")
-        data, how = _load("sweep")
-        view = run_sweep(workspace, build(SweepConfig, data), build(SweepRun, how), out)
+        view = run_sweep(workspace, build(SweepFile, load_yaml(_file("sweep"))), out)
         if unfinished(view):
             raise KeyboardInterrupt
 
@@ -62,8 +61,12 @@ def main() -> None:
 
 
 def _load(verb: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    data = load_yaml(ROOT / "configs" / "demo" / f"{verb}.yaml")
+    data = load_yaml(_file(verb))
     return data, data.pop("run", {})
+
+
+def _file(verb: str) -> Path:
+    return ROOT / "configs" / "demo" / f"{verb}.yaml"
 
 
 def _stage(out: Console, began: float, number: int, what: str) -> None:

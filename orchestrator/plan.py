@@ -32,7 +32,7 @@ class PlannedTrial:
 def plan(config: SweepConfig) -> list[PlannedTrial]:
     """Every trial of a sweep, in order. Raises BadInput that lists every impossible combination at once."""
     check_space(config)
-    size = math.prod(len(values) for values in config.space.values())
+    size = math.prod(len(dimension.values or ()) for dimension in config.space.values())
     count = min(config.num_samples or size, size)
     if count > MAX_TRIALS:
         raise BadInput(
@@ -71,14 +71,15 @@ def check_space(config: SweepConfig) -> None:
 def _points(config: SweepConfig, size: int, count: int) -> Iterator[dict[str, Any]]:
     keys = sorted(config.space)  # the order of the numbers must not depend on how a file was written
     if config.search == "grid":
-        for values in itertools.product(*(config.space[key] for key in keys)):
+        for values in itertools.product(*(config.space[key].values or () for key in keys)):
             yield dict(zip(keys, values, strict=True))
         return
     for index in random.Random(config.base.train.seed).sample(range(size), count):
         point = {}
         for key in reversed(keys):
-            index, at = divmod(index, len(config.space[key]))
-            point[key] = config.space[key][at]
+            choices = list(config.space[key].values or ())
+            index, at = divmod(index, len(choices))
+            point[key] = choices[at]
         yield {key: point[key] for key in keys}
 
 

@@ -108,6 +108,8 @@ def nearest(model: type[BaseModel], name: str) -> str:
     prefix = "".join(f"{part}." for part in above)
     siblings = _siblings(model, above)
     valid = list(names(model))
+    if above and last in model.model_fields:
+        return f"did you mean {last}?"
     close = difflib.get_close_matches(last, siblings, 1, 0.75)
     if close:
         return f"did you mean {prefix}{close[0]}?"
@@ -126,6 +128,9 @@ def _siblings(model: type[BaseModel], above: list[str]) -> list[str]:
     section: type[BaseModel] | None = model
     for part in above:
         field = section.model_fields.get(part.partition("[")[0]) if section else None
+        if field is not None and typing.get_origin(field.annotation) is dict:
+            section = section_of(typing.get_args(field.annotation)[1])
+            break  # what is below is the mapping's own key, dots and all
         section = section_of(field.annotation) if field else None
     return list(section.model_fields) if section else list(model.model_fields)
 

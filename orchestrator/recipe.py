@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.songs import PROMPT_AUDIO, PROMPTS, Source
+from orchestrator.songs import PIECE_AUDIO, PIECES, Source
 from samplernn import commit
 from samplernn.errors import BadInput
 
 _SLOTS = re.compile(r"-slots(\d+)")
 _DRAWN = (
-    "seconds", "temperature", "top_k", "top_p", "h0", "prompt", "on_trap", "max_restarts", "seed",
+    "seconds", "temperature", "top_k", "top_p", "h0", "prompt", "follow", "on_trap", "max_restarts", "seed",
 )  # fmt: skip
 
 
@@ -57,8 +57,9 @@ class Recipe:
         """The settings of a batch of this one song, as a YAML of songs has them."""
         recipe = self.body
         drawn = {key: recipe[key] for key in _DRAWN}
-        if recipe["prompt"] is not None:
-            drawn["prompt"] = self._prompt(recipe["prompt"])
+        drawn |= {
+            what: self._piece(recipe[what]) for what in ("prompt", "follow") if recipe[what] is not None
+        }
         slots = _SLOTS.search(self.engine)
         precision = next((name for name in ("int8", "bf16") if f"-{name}" in self.engine), "fp32")
         return {
@@ -87,8 +88,8 @@ class Recipe:
                 f"SHA-256 {self.body['model_sha256']}"
             )
 
-    def _prompt(self, prompt: dict[str, Any]) -> dict[str, Any]:
-        """The prompt as the song's batch keeps it, where that is still around the file."""
-        kept = self.path.parents[2] / PROMPTS / prompt["sha256"][:16] / PROMPT_AUDIO
-        wanted = {key: value for key, value in prompt.items() if key != "sha256"}
+    def _piece(self, piece: dict[str, Any]) -> dict[str, Any]:
+        """The recording as the song's batch keeps it, where that is still around the file."""
+        kept = self.path.parents[2] / PIECES / piece["sha256"][:16] / PIECE_AUDIO
+        wanted = {key: value for key, value in piece.items() if key != "sha256"}
         return {**wanted, "path": str(kept), "offset": 0.0} if kept.is_file() else wanted

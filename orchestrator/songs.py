@@ -15,12 +15,12 @@ from samplernn import commit
 from samplernn.attempts import list_commits, step_name
 from samplernn.audio import decode_flac, encode_flac
 from samplernn.errors import BadInput, Damaged
-from samplernn.generate.prompt import read_prompt
+from samplernn.generate.piece import read_piece
 from samplernn.storage import Storage
 
 AUDIO, SIDECAR = "song.flac", "song.json"
 SOURCES = "sources.json"
-PROMPTS, PROMPT_AUDIO = "prompts", "prompt.flac"
+PIECES, PIECE_AUDIO = "recordings", "piece.flac"
 Pcm = npt.NDArray[np.int16]
 
 
@@ -52,13 +52,13 @@ class Source:
     """From 1."""
     section: SongSection
     checkpoint: Checkpoint
-    prompt: Pcm | None
-    """At the checkpoint's sample rate."""
+    pieces: dict[str, Pcm]
+    """At the checkpoint's sample rate: of `prompt` and `follow`, those that the section has."""
 
     @property
-    def prompt_sha256(self) -> str | None:
-        """Under which the batch keeps the prompt."""
-        return None if self.prompt is None else commit.sha256(self.prompt.tobytes())
+    def kept(self) -> dict[str, str]:
+        """SHA-256 of each piece, under which the batch keeps it."""
+        return {what: commit.sha256(pcm.tobytes()) for what, pcm in self.pieces.items()}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class PlannedSong:
 def choose_sources(workspace: Workspace, job: GenerateJob) -> list[Source]:
     """What the songs of each section are made from: as it was when the batch was begun, else as the section says.
 
-    Raises BadInput when a checkpoint does not exist or a prompt can't be used.
+    Raises BadInput when a checkpoint does not exist or a recording can't be used.
     """
     folder = workspace.batch(job.name)
     try:
@@ -87,21 +87,22 @@ def choose_sources(workspace: Workspace, job: GenerateJob) -> list[Source]:
             update={"trial": section.trial or before.get("trial"), "step": section.step or before.get("step")}
         )
         checkpoint = choose_checkpoint(workspace, pinned)
-        sources.append(Source(at + 1, section, checkpoint, _prompt(folder, section, checkpoint, before)))
+        kept = before.get("recordings", {})
+        sources.append(Source(at + 1, section, checkpoint, _pieces(folder, section, checkpoint, kept)))
     return sources
 
 
 def pin_sources(folder: Storage, sources: list[Source]) -> None:
     """Keep with a batch what its songs are made from.
 
-    A sweep that goes on may have a better checkpoint tomorrow, and a prompt's file may be gone.
+    A sweep that goes on may have a better checkpoint tomorrow, and a recording's file may be gone.
     """
     for source in sources:
-        if source.prompt is not None and source.prompt_sha256 is not None:
-            _keep_prompt(folder, source.prompt_sha256, source.prompt, sample_rate(source.checkpoint))
+        for what, sha256 in source.kept.items():
+            _keep(folder, sha256, source.pieces[what], sample_rate(source.checkpoint))
     chosen = [
         {"sweep": one.checkpoint.sweep, "trial": one.checkpoint.trial, "step": one.checkpoint.step,
-         "prompt_sha256": one.prompt_sha256}
+         "recordings": one.kept}
         for one in sources
     ]  # fmt: skip
     folder.create(SOURCES, commit.record_bytes({"sources": chosen}))
@@ -148,8 +149,8 @@ def plan_songs(sources: list[Source]) -> list[PlannedSong]:
     for source in sources:
         section, checkpoint = source.section, source.checkpoint
         wanted = section.generate.model_dump(mode="json", exclude={"songs", "first", "temperature"})
-        if source.prompt is not None:
-            wanted["prompt"]["sha256"] = source.prompt_sha256
+        for what, sha256 in source.kept.items():
+            wanted[what]["sha256"] = sha256
         common = {
             "sweep": checkpoint.sweep,
             "trial": checkpoint.trial,
@@ -175,9 +176,9 @@ def sample_rate(checkpoint: Checkpoint) -> int:
     return int(commit.read_json(checkpoint.folder, "config.json")["sample_rate"])
 
 
-def kept_prompt(folder: Storage, sha256: str) -> Pcm:
-    """The PCM of a prompt that a batch keeps. Raises FileNotFoundError when it keeps none of that hash."""
-    return decode_flac(commit.read_file(folder.at(PROMPTS, sha256[:16]), PROMPT_AUDIO))[0]
+def kept_piece(folder: Storage, sha256: str) -> Pcm:
+    """The PCM of a recording that a batch keeps. Raises FileNotFoundError when it keeps none of that hash."""
+    return decode_flac(commit.read_file(folder.at(PIECES, sha256[:16]), PIECE_AUDIO))[0]
 
 
 def is_made(workspace: Workspace, batch: str, song: str) -> bool:
@@ -185,27 +186,35 @@ def is_made(workspace: Workspace, batch: str, song: str) -> bool:
     return commit.is_committed(workspace.song(batch, song))
 
 
-def _prompt(
-    folder: Storage, section: SongSection, checkpoint: Checkpoint, before: dict[str, Any]
-) -> Pcm | None:
-    """The PCM of a section's prompt: as the batch keeps it, or read from its file."""
-    wanted = section.generate.prompt
-    if wanted is None:
-        return None
-    if before.get("prompt_sha256"):
-        return kept_prompt(folder, before["prompt_sha256"])
-    about = commit.read_json(checkpoint.folder, "config.json")
-    pcm = read_prompt(wanted.path, about["sample_rate"], wanted.offset, wanted.length)
-    frame = about["experiment"]["model"]["frame_sizes"][-1]
-    if len(pcm) < frame:
-        raise BadInput(
-            f"prompt.length {wanted.length:g} s is {len(pcm)} samples, less than the model's frame of {frame}; "
-            "take more of it"
+def _pieces(
+    folder: Storage, section: SongSection, checkpoint: Checkpoint, kept: dict[str, str]
+) -> dict[str, Pcm]:
+    """The recordings of a section: as the batch keeps them, or read from their files."""
+    about, wanted = commit.read_json(checkpoint.folder, "config.json"), section.generate
+    rate, model = about["sample_rate"], about["experiment"]["model"]
+    if bool(model["features"]) != (wanted.follow is not None):
+        remedy = "name a recording with follow.path=FILE" if wanted.follow is None else "leave follow out"
+        features = ", ".join(model["features"]) or "nothing"
+        raise BadInput(f"{checkpoint.trial} is conditioned on {features}; {remedy}")
+    pieces = {what: kept_piece(folder, sha256) for what, sha256 in kept.items()}
+    if wanted.prompt is not None and "prompt" not in pieces:
+        one = wanted.prompt
+        pieces["prompt"] = read_piece("prompt", one.path, rate, one.offset, one.length)
+        frame = model["frame_sizes"][-1]
+        if len(pieces["prompt"]) < frame:
+            raise BadInput(
+                f"prompt.length {one.length:g} s is {len(pieces['prompt'])} samples, less than the model's frame of "
+                f"{frame}; take more of it"
+            )
+    if wanted.follow is not None and "follow" not in pieces:
+        unheard = 0.0 if wanted.prompt is None or wanted.prompt.heard else wanted.prompt.length
+        pieces["follow"] = read_piece(
+            "recording", wanted.follow.path, rate, wanted.follow.offset, wanted.seconds + unheard
         )
-    return pcm
+    return pieces
 
 
-def _keep_prompt(folder: Storage, sha256: str, pcm: Pcm, rate: int) -> None:
-    kept = folder.at(PROMPTS, sha256[:16])
+def _keep(folder: Storage, sha256: str, pcm: Pcm, rate: int) -> None:
+    kept = folder.at(PIECES, sha256[:16])
     if not commit.is_committed(kept):
-        commit.write_commit(kept, {PROMPT_AUDIO: encode_flac(pcm, rate, {"title": "prompt"})})
+        commit.write_commit(kept, {PIECE_AUDIO: encode_flac(pcm, rate, {"title": "recording"})})

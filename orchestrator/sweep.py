@@ -6,7 +6,7 @@ from rich.console import Console
 
 from cluster.connect import connect
 from orchestrator.board import Board
-from orchestrator.config import SweepConfig, SweepRun
+from orchestrator.config import SweepConfig, SweepFile
 from orchestrator.datasets import require_dataset
 from orchestrator.drift import check_same_config, refuse_other_config
 from orchestrator.journal import Journal
@@ -24,12 +24,13 @@ HURRIED_DRAIN_S = 5.0
 """Seconds for W&B at the end, and after Ctrl-C: the next run ships the rest."""
 
 
-def run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun, console: Console) -> SweepView:
+def run_sweep(workspace: Workspace, asked: SweepFile, console: Console) -> SweepView:
     """Run a sweep, or go on with it; returns how it stands afterwards.
 
     Raises BadInput before anything is written when the dataset is missing or damaged, a trial is impossible, the name
     is taken by another config, another driver is at work, W&B can't do what was asked or a trial fits no node.
     """
+    config, run = asked.sweep, asked.run
     planned = plan(config)
     folder = workspace.sweep(config.name)
     require_trackable(run.tracking)
@@ -43,24 +44,23 @@ def run_sweep(workspace: Workspace, config: SweepConfig, run: SweepRun, console:
             if shipping is not None:
                 console.print(shipping.finish(DRAIN_S), markup=False, soft_wrap=True)
         else:
-            _train(workspace, config, run, planned, console)
+            _train(workspace, asked, planned, console)
     return SweepView.open(workspace, config.name)
 
 
-def _train(
-    workspace: Workspace, config: SweepConfig, run: SweepRun, planned: list[PlannedTrial], console: Console
-) -> None:
+def _train(workspace: Workspace, asked: SweepFile, planned: list[PlannedTrial], console: Console) -> None:
+    config = asked.sweep
     known = workspace.sweep(config.name).exists(CONFIG)
     board = Board.of(SweepView.open(workspace, config.name)) if known else Board(config.name, planned)
     board.begin()
     view = View(console, lambda: board.render(console.size.height), board.line)
     told, drain = None, HURRIED_DRAIN_S
     with view.showing(), connect():
-        resources = per_trial(run.resources)
+        resources = per_trial(asked.resources)
         _record(workspace, config, planned)
-        shipping = start_shipper(workspace, config.name, run.tracking, view.say)
+        shipping = start_shipper(workspace, config.name, asked.run.tracking, view.say)
         try:
-            run_trials(workspace, config, run, resources, planned, board.seen, view.tick)
+            run_trials(workspace, config, asked.run, resources, planned, board.seen, view.tick)
             drain = DRAIN_S
         finally:
             if shipping is not None:

@@ -5,7 +5,7 @@ datasets/<name>/   config.json, dataset.json (the card), report.txt, page/, npy/
 sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
                    config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
-songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, prompts/<sha256>/ (a commit each),
+songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, recordings/<sha256>/ (a commit each),
                    parts/<id>/<take>-<start>-<stop>/ (a commit each: what is made of a song so far),
                    songs/<id>/ (a commit each: song.flac, song.json)
 albums/<name>/     album.yaml, tracks, pictures, page

@@ -217,6 +217,15 @@ class Prompt(Frozen):
     """Whether it is the beginning of the song; false leaves it out of what comes out."""
 
 
+class Followed(Frozen):
+    """A recording whose features a conditioned model's songs follow."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """An audio file, as long as the songs at least; it is mixed down and resampled as `ingest` does."""
+    offset: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    """Where in it the songs begin, in seconds."""
+
+
 class GenerateConfig(Frozen):
     """What to draw from one checkpoint."""
 
@@ -237,6 +246,8 @@ class GenerateConfig(Frozen):
     """The RNNs' start: the model's own (learned, or zeros), zeros, or uniform in [-0.5, 0.5)."""
     prompt: Prompt | None = None
     """A piece of a recording that every song goes on from."""
+    follow: Followed | None = None
+    """A recording whose features the songs follow: what a model with model.features needs, and no other takes."""
     on_trap: Literal["keep", "restart"] = "keep"
     """What is done when a song falls into a loop, silence, noise or DC; restart begins it anew, differently."""
     max_restarts: Annotated[int, Field(ge=1, le=100)] = 3

@@ -22,7 +22,7 @@ import torch
 from orchestrator.config import GenerateRun
 from orchestrator.on_ray.placement import assigned_device, whereabouts
 from orchestrator.song_parts import Part, SongParts
-from orchestrator.songs import AUDIO, SIDECAR, Checkpoint, Pcm, PlannedSong, kept_prompt
+from orchestrator.songs import AUDIO, SIDECAR, Checkpoint, Pcm, PlannedSong, kept_piece
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.checkpoint import load_model
@@ -30,6 +30,7 @@ from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import TEMPERATURE_MAX
 from samplernn.copying import Passage, TrainingMusic, likeness
 from samplernn.errors import SampleRNNError
+from samplernn.features import frame_means, measure_features
 from samplernn.flac import FlacWriter
 from samplernn.folding import fold
 from samplernn.generate.backends import Serving, choose_backend
@@ -167,11 +168,14 @@ class SongActor:
         temperature = recipe["temperature"]
         if isinstance(temperature, str):
             temperature = parse_schedule(temperature, 0, TEMPERATURE_MAX)
-        prompt, config = recipe["prompt"], self._about.experiment.model
-        codes = None
+        prompt, follow, config = recipe["prompt"], recipe["follow"], self._about.experiment.model
+        batch, codes, features = self._workspace.batch(self._batch), None, None
         if prompt is not None:
-            pcm = kept_prompt(self._workspace.batch(self._batch), prompt["sha256"])
-            codes = encode(pcm, config.q_type, config.q_levels)
+            codes = encode(kept_piece(batch, prompt["sha256"]), config.q_type, config.q_levels)
+        if follow is not None:
+            pcm = kept_piece(batch, follow["sha256"])
+            rows = measure_features(pcm, config.features)
+            features = frame_means(rows, 0, -(-len(pcm) // config.context), config.context)
         return Song(
             seed=recipe["seed"],
             index=recipe["index"],
@@ -182,6 +186,7 @@ class SongActor:
             h0=recipe["h0"],
             prompt=codes,
             heard=prompt is None or prompt["heard"],
+            features=features,
             on_trap=recipe["on_trap"],
             max_restarts=recipe["max_restarts"],
             state=state,

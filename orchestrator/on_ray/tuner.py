@@ -48,7 +48,7 @@ def per_trial(resources: Resources) -> dict[str, float]:
         if amount > has:
             raise BadInput(
                 f"a trial asks for {amount:g} {name.upper()} and the largest node has {has:g}; "
-                f"lower run.resources.{name}s or add a larger node"
+                f"lower resources.{name}s or add a larger node"
             )
     return want
 
@@ -91,7 +91,7 @@ def run_trials(
                 storage_path=str(Path(scratch)),
                 verbose=0,
                 callbacks=[_Hooks(scheduler, tick)],
-                failure_config=FailureConfig(max_failures=config.retries),
+                failure_config=FailureConfig(max_failures=run.retries),
             ),
         ).fit()
 

@@ -151,7 +151,7 @@ def test_build_overrides_win_and_the_data_stays_as_it_was() -> None:
 def test_build_override_below_a_free_mapping_is_one_key() -> None:
     data = {"name": "a", "dataset": "b", "space": {"model.n_rnn": [1, 2]}}
     got = build(SweepConfig, data, {"space.model.dim": [64, 128]})
-    assert got.space == {"model.n_rnn": [1, 2], "model.dim": [64, 128]}
+    assert got.model_dump()["space"] == {"model.n_rnn": [1, 2], "model.dim": [64, 128]}
 
 
 def test_build_lists_every_problem_with_its_dotted_name() -> None:

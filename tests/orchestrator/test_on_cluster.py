@@ -103,7 +103,7 @@ def test_a_trial_that_fits_no_node_is_refused_before_it_starts(address, tmp_path
     workspace = Workspace.open(str(tmp_path / "workspace"))
     write_dataset(workspace.dataset("toy"))
     environment = {**os.environ, "RAY_ADDRESS": address}
-    command = [sys.executable, "-m", "orchestrator.cli", "train", "dataset=toy", "run.resources.cpus=64"]
+    command = [sys.executable, "-m", "orchestrator.cli", "train", "dataset=toy", "resources.cpus=64"]
     done = subprocess.run(
         [*command, "run.tracking.wandb=off", "-w", str(tmp_path / "workspace")],
         capture_output=True, text=True, timeout=120, env=environment,

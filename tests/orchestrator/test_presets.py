@@ -13,7 +13,7 @@ from samplernn.errors import BadInput
 
 
 def test_a_preset_is_the_model_and_what_is_said_beside_it_wins():
-    config, _ = train_asked(["dataset=band", "preset=samplernn-paper-3tier", "dim=512"], debug=False)
+    config = train_asked(["dataset=band", "preset=samplernn-paper-3tier", "dim=512"], debug=False)
     model = config.base.model
     assert (model.frame_sizes, model.rnn_type, model.q_type, model.learn_h0) == (
         (2, 8),
@@ -29,7 +29,7 @@ def test_a_sweep_names_its_preset_in_yaml(tmp_path: Path):
     file.write_text(
         "dataset: band\nbase: {preset: prism, model: {n_rnn: 2}}\nspace: {model.dim: [64, 128]}\n"
     )
-    config, _ = sweep_asked(str(file), [], debug=False)
+    config = sweep_asked(str(file), [], debug=False)
     assert (config.base.model.frame_sizes, config.base.model.n_rnn) == ((16, 64), 2)
 
 

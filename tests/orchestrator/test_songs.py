@@ -6,19 +6,22 @@ import io
 import json
 import os
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 
 from orchestrator.asked import songs_asked
-from orchestrator.config import GenerateJob, GenerateRun
+from orchestrator.config import GenerateJob, GenerateRun, SweepConfig
 from orchestrator.drift import check_same_config
 from orchestrator.generate import generate
 from orchestrator.journal import Journal, read_journal
 from orchestrator.live import console
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
+from orchestrator.plan import plan
 from orchestrator.recipe import Recipe
 from orchestrator.songs import Checkpoint, Source, choose_sources, is_made, plan_songs
 from orchestrator.workspace import CONFIG, Workspace
@@ -26,7 +29,7 @@ from samplernn import commit
 from samplernn.attempts import step_name
 from samplernn.checkpoint import About, save_model
 from samplernn.chunks import Dataset
-from samplernn.config import GenerateConfig
+from samplernn.config import Experiment, GenerateConfig
 from samplernn.errors import BadInput
 from samplernn.model import SampleRNN
 from samplernn.train import train
@@ -40,20 +43,21 @@ SECONDS = 1.5
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A workspace with one trained trial."""
-    from orchestrator.config import SweepConfig
-    from orchestrator.plan import plan
-
     folder = tmp_path_factory.mktemp("songs")
     workspace = Workspace.open(str(folder / "workspace"))
     write_dataset(workspace.dataset("toy"))
-    config = SweepConfig(name="toy", dataset="toy", base=tiny_experiment(clips=0), schedule={"type": "none"})
-    check_same_config(workspace.sweep("toy"), CONFIG, config)
-    (trial,) = plan(config)
-    dataset = Dataset.open(workspace.dataset("toy"), folder / "cache")
-    for _ in train(trial.experiment, dataset, workspace.trial("toy", trial.name), device=torch.device("cpu")):
-        pass
-    Journal(workspace.sweep("toy")).add("end", trial.name, state="done", reason="", final=True)
+    train_one(workspace, "toy", tiny_experiment(clips=0), folder / "cache")
     return workspace
+
+
+def train_one(workspace: Workspace, sweep: str, experiment: Experiment, cache: Path) -> None:
+    config = SweepConfig(name=sweep, dataset="toy", base=experiment, schedule={"type": "none"})
+    check_same_config(workspace.sweep(sweep), CONFIG, config)
+    (trial,) = plan(config)
+    dataset = Dataset.open(workspace.dataset("toy"), cache)
+    for _ in train(trial.experiment, dataset, workspace.trial(sweep, trial.name), device=torch.device("cpu")):
+        pass
+    Journal(workspace.sweep(sweep)).add("end", trial.name, state="done", reason="", final=True)
 
 
 def job(name: str, songs: int = 12, **generate) -> GenerateJob:
@@ -174,6 +178,42 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
     (again,) = songs_of(workspace, asked.name).values()
     assert (pcm(again) == second).all()
+
+
+@pytest.mark.system
+def test_songs_of_a_conditioned_model_follow_a_recording(workspace, ray_local, tmp_path):
+    tiny = tiny_experiment(clips=0)
+    heard = tiny.model_copy(update={"model": tiny.model.model_copy(update={"features": ("onset",)})})
+    train_one(workspace, "led", heard, tmp_path / "cache")
+    calm = write_sound(tmp_path / "calm.wav", seconds=2)
+    rng = np.random.default_rng(0)
+    soundfile.write(
+        tmp_path / "drums.wav", rng.normal(0, 0.3, 32_000) * (np.arange(32_000) % 4000 < 400), 16_000
+    )
+    songs = {}
+    for name, file in (("calm", calm), ("drums", tmp_path / "drums.wav"), ("again", tmp_path / "drums.wav")):
+        wanted = GenerateConfig(songs=1, seconds=SECONDS, follow={"path": str(file), "offset": 0.25})
+        wanted = GenerateJob(name=f"led-{name}", sweep="led", generate=wanted)
+        assert generate(workspace, wanted, GenerateRun(actors=1, backend="torch"), console()) == {}
+        songs[name] = pcm(songs_of(workspace, f"led-{name}")["0000"])
+    assert (songs["drums"] == songs["again"]).all()
+    assert (songs["drums"] != songs["calm"]).any()
+    (tmp_path / "drums.wav").unlink()
+    recipe = workspace.song("led-drums", "0000").local / "song.json"
+    asked = songs_asked(str(recipe), [])
+    assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
+    (made_again,) = songs_of(workspace, asked.name).values()
+    assert (pcm(made_again) == songs["drums"]).all()
+    for sweep, follow, said in [
+        ("led", None, "is conditioned on onset; name a recording"),
+        ("toy", {"path": str(calm)}, "is conditioned on nothing; leave follow out"),
+        ("led", {"path": str(calm), "offset": 1.0}, "lasts 2.00 s, and 1.5 s from 1 s on end"),
+    ]:
+        wanted = GenerateConfig(songs=1, seconds=SECONDS, follow=follow)
+        with pytest.raises(BadInput, match=said):
+            generate(
+                workspace, GenerateJob(name="no", sweep=sweep, generate=wanted), GenerateRun(), console()
+            )
 
 
 def test_prompt_that_can_not_be_leaves_nothing_behind(workspace, tmp_path):

@@ -13,12 +13,14 @@ def sigmoid(x):
 
 
 class Weights:
-    """Parameters by dotted name, with weight norm applied: w = g v / ||v||, one g an output."""
+    """Parameters by dotted name, with weight norm applied: w = g v / ||v||, g one an output; `moved` is added."""
 
-    def __init__(self, model):
+    def __init__(self, model, moved=()):
         self.values = {
             name: value.detach().numpy().astype(np.float64) for name, value in model.named_parameters()
         }
+        for name, by in dict(moved).items():
+            self.values[name] = self.values[name] + by
 
     def matrix(self, name):
         v = self.values[f"{name}.v"]
@@ -55,9 +57,9 @@ def rnn_step(w, name, config, x, state):
     return (total if config.skip_conn else below), ends
 
 
-def logits(model, codes, features=None):
+def logits(model, codes, features=None, moved=()):
     """Logits [T, q_levels] of one chunk of codes [T], from its start; features [T / context, n] of the top tier."""
-    config, w = model.config, Weights(model)
+    config, w = model.config, Weights(model, moved)
     q = config.q_levels
     past = np.concatenate([np.full(config.context, q // 2), codes])
     tiers = len(config.frame_sizes)
@@ -90,9 +92,9 @@ def logits(model, codes, features=None):
     return np.array(out)
 
 
-def bits(model, codes, weight=None, features=None):
+def bits(model, codes, weight=None, features=None, moved=()):
     """Mean -log2 p of the codes, or their sum by weights [T]."""
-    z = logits(model, codes, features)
+    z = logits(model, codes, features, moved)
     z = z - z.max(axis=1, keepdims=True)
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     each = -np.log2(p[np.arange(len(codes)), codes])

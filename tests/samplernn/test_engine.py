@@ -16,7 +16,7 @@ from samplernn.errors import BadInput
 from samplernn.folding import FoldedModel, fold
 from samplernn.generate.backends import choose_backend, why_no_native
 from samplernn.generate.engine import Engine, generate_whole
-from samplernn.generate.prompt import read_prompt
+from samplernn.generate.piece import read_piece
 from samplernn.generate.song import Song
 from samplernn.generate.torch_backend import TorchBackend
 from samplernn.quantize import decode, encode, to_pcm
@@ -236,14 +236,14 @@ def test_song_that_can_not_be_drawn_is_refused_in_one_line(sound, folded, name):
 
 def test_prompt_is_read_from_any_rate_and_place(tmp_path):
     path = write_sound(tmp_path / "riff.flac", seconds=2, rate=22_050, channels=2)
-    whole = read_prompt(str(path), 4_000, 0, 2)
+    whole = read_piece("prompt", str(path), 4_000, 0, 2)
     assert len(whole) == 8_000
-    assert np.array_equal(read_prompt(str(path), 4_000, 0.5, 0.25), whole[2000:3000])
+    assert np.array_equal(read_piece("prompt", str(path), 4_000, 0.5, 0.25), whole[2000:3000])
     assert np.abs(whole.astype(int)).max() > 1000
     with pytest.raises(BadInput, match=r"lasts 2\.00 s.*lower offset or seconds"):
-        read_prompt(str(path), 4_000, 1.9, 0.2)
+        read_piece("prompt", str(path), 4_000, 1.9, 0.2)
     with pytest.raises(BadInput, match=r"nothing\.wav can't be read"):
-        read_prompt(str(tmp_path / "nothing.wav"), 4_000, 0, 1)
+        read_piece("prompt", str(tmp_path / "nothing.wav"), 4_000, 0, 1)
     (tmp_path / "text.wav").write_text("la la la")
     with pytest.raises(BadInput, match=r"text\.wav can't be used"):
-        read_prompt(str(tmp_path / "text.wav"), 4_000, 0, 1)
+        read_piece("prompt", str(tmp_path / "text.wav"), 4_000, 0, 1)
