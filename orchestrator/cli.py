@@ -204,8 +204,8 @@ def pick(
     root = _open(workspace)
     picks = choose(root, name, config, listener, drop)
     out.print(picks_text(root, name), markup=False, soft_wrap=True)
-    for line in generate_from(root, name, picks):
-        out.print(f"next: {line}", markup=False, soft_wrap=True)
+    if picks:
+        out.print(f"next: {generate_from(root, name, picks)}", markup=False, soft_wrap=True)
 
 
 @app.command(

@@ -121,9 +121,10 @@ class Room:
         marks = self._marks.get(("sweeps", self.sweep))
         return sorted(marks.picked()) if marks else []
 
-    def generate_lines(self) -> list[str]:
-        """The commands that make songs of the picked checkpoints."""
-        return commands.generate_from(self.workspace, self.sweep, self.picked())
+    def generate_line(self) -> str:
+        """The command that makes songs of the picked checkpoints; empty when there are none."""
+        picks = self.picked()
+        return commands.generate_from(self.workspace, self.sweep, set(picks)) if picks else ""
 
     def _read_marks(self) -> str:
         """Read new marks; returns what is wrong, empty when nothing is."""

@@ -29,6 +29,7 @@ from orchestrator.audition.preview import previews, sheet
 from orchestrator.audition.room import Room
 from orchestrator.audition.serve import bind
 from orchestrator.picks import Marks, picked
+from orchestrator.songs import SOURCES
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.audio import decode_flac
@@ -250,14 +251,23 @@ def test_marks_of_a_song_keep_its_regions(room, workspace: Workspace) -> None:
     assert marks.refresh() == {("0001",)}
 
 
-def test_generate_gives_the_command_of_each_picked_checkpoint(room) -> None:
+def test_generate_gives_one_command_for_all_picks_and_a_new_batch_when_they_are_others(
+    room, workspace: Workspace
+) -> None:
     _, client = room
+    assert client.get("/generate").json() == {"picked": [], "line": ""}
     mark(client, clip(news(client), step=200), verdict="pick")
-    lines = client.get("/generate").json()["lines"]
-    assert len(lines) == 1
-    assert lines[0].startswith(
-        f"orchestrator generate toy-sweep trial={TRIAL} step=200 name=toy-sweep-0003-200 "
-    )
+    mark(client, clip(news(client), step=300), "bob", verdict="pick")
+    told = client.get("/generate").json()
+    assert [one["step"] for one in told["picked"]] == [200, 300]
+    there = f" --workspace {workspace.storage}"
+    assert told["line"] == f"orchestrator generate toy-sweep picks=true songs=20 seconds=120{there}"
+    begun = [{"section": 0, "sweep": "toy-sweep", "trial": TRIAL, "step": step} for step in (200, 300)]
+    commit.write_record(workspace.batch("toy-sweep-picks"), SOURCES, {"sources": begun})
+    assert client.get("/generate").json() == told
+    mark(client, clip(news(client), step=300), "bob", verdict=None)
+    line = client.get("/generate").json()["line"]
+    assert line.removesuffix(there).endswith(" seconds=120 name=toy-sweep-picks-2")
 
 
 def test_album_is_written_as_a_tracklist_of_regions_and_keeps_what_else_it_says(

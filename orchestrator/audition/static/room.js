@@ -218,14 +218,27 @@ async function curves() {
 
 async function picks() {
   try {
-    const { lines } = await getJson("/generate");
-    $("picks-lead").textContent = lines.length
-      ? `${lines.length} picked ${lines.length > 1 ? "checkpoints" : "checkpoint"}, kept when others are pruned. Copy a line to make songs of it; they arrive under Songs.`
+    const { picked, line } = await getJson("/generate");
+    $("picks-lead").textContent = picked.length
+      ? `${picked.length} picked ${picked.length > 1 ? "checkpoints" : "checkpoint"}, kept when others are pruned. This command makes songs of ${picked.length > 1 ? "all of them" : "it"}; they arrive under Songs.`
       : "Nothing is picked yet. Press p while a clip plays: its checkpoint is kept when others are pruned.";
-    $("picks").replaceChildren(...lines.map(command));
+    $("picks").replaceChildren(...(line ? [command(line)] : []), make("ul", { className: "picked" }, ...picked.map(pickedOne)));
   } catch (error) {
     $("picks-lead").textContent = error.message;
   }
+}
+
+// A picked checkpoint; a press plays the clip that was picked, or its first.
+function pickedOne({ trial: id, step }) {
+  const trial = library.trials.get(id);
+  const cell = trial?.byStep.get(step);
+  const liked = (clip) => library.said(clip.id).verdict === "pick" || library.others(clip.id, "pick").length > 0;
+  const clip = cell?.clips.find(liked) ?? cell?.clips[0];
+  const name = `${trial.number} · step ${step.toLocaleString("en")}`;
+  const play = make("button", { type: "button", disabled: !clip, textContent: choice.blind ? "Play" : `▸ ${name}` });
+  play.addEventListener("click", () => chosen(clip.id));
+  const about = [library.label(trial), Number.isFinite(cell?.bits) && `${cell.bits.toFixed(3)} bits`].filter(Boolean).join(" · ");
+  return make("li", {}, play, make("span", { className: "blinded", textContent: about }));
 }
 
 function setBlind(on) {

@@ -102,6 +102,7 @@ export class Stage {
     }
     if (parts.includes("copy") && measures.nearest) facts.prepend(this.beside(id, measures.nearest));
     $("about").replaceChildren(facts);
+    $("about").title = $("about").textContent; // where it is cut short
   }
 
   // The training passage that a song follows, to hear beside it.
