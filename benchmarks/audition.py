@@ -4,7 +4,9 @@
 
 Metadata are made up, audio is real: twelve clips of the demo's music (or of FOLDER's FLAC and Ogg files), hard-linked
 60,000 times. The server is the verb itself in a process of its own. Goals: first paint below 1 s, no task of the page's
-main thread over 100 ms while scrolling, and the server's peak memory below 300 MB.
+main thread over 100 ms while scrolling, and the server's peak memory below 300 MB. `--old` leaves out what newer sweeps
+commit beside their clips, so that the room makes thumbnails itself. What that costs when clips are made is measured
+beside the making of them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,18 @@ from orchestrator.plan import plan
 from orchestrator.workspace import CONFIG
 from samplernn import commit
 from samplernn.audio import encode_flac
-from samplernn.measures import measure
+from samplernn.chunks import Dataset
+from samplernn.clips import measure_clips
+from samplernn.config import ModelConfig
+from samplernn.copying import Passage, TrainingMusic, likeness
+from samplernn.folding import fold
+from samplernn.generate.backends import choose_backend
+from samplernn.generate.engine import Engine, generate_whole
+from samplernn.generate.song import Song
+from samplernn.model import SampleRNN
+from samplernn.preview import PREVIEWS, Preview, make_preview, pack
+from samplernn.storage import Storage
+from tests.made import write_dataset
 
 RATE, SECONDS, SOUNDS = 16_000, 6, 12
 CHECKPOINTS, CLIPS = 20, 10
@@ -60,7 +74,7 @@ SEEN = """
 """Notes when the first clip and the first picture are on the page."""
 
 
-def make_workspace(root: Path, music: Path, trials: int) -> int:
+def make_workspace(root: Path, music: Path, trials: int, old: bool) -> int:
     """Write the sweep `big`; returns its number of clips. Written as the real parts write it, but for fsync."""
     space = {**SPACE, "model.dim": SPACE["model.dim"][: max(1, trials // 30)]}
     base = {"train": {"max_steps": 20_000, "checkpoint_every": 1000, "clips": CLIPS, "clip_seconds": SECONDS}}
@@ -72,15 +86,13 @@ def make_workspace(root: Path, music: Path, trials: int) -> int:
     sounds = make_sounds(root / "sounds", music)
     planned = plan(config)
     for number, trial in enumerate(planned):
-        make_trial(sweep / "trials" / trial.name, number, sounds)
+        make_trial(sweep / "trials" / trial.name, number, sounds, old)
         entry = {"seq": number + 1, "kind": "end", "trial": trial.name, "state": "done", "reason": ""}
         write(sweep / "journal" / f"{number + 1:08d}.json", commit.record_bytes(entry))
     return len(planned) * CHECKPOINTS * CLIPS
 
 
-def make_trial(
-    folder: Path, number: int, sounds: list[tuple[Path, dict[str, Any], dict[str, float]]]
-) -> None:
+def make_trial(folder: Path, number: int, sounds: list[Sound], old: bool) -> None:
     """One trial: an attempt, its evaluations, and the clips of its checkpoints."""
     write(folder / "attempts" / "0001.json", commit.record_bytes({"attempt": 1, "start_step": 0}))
     rows = []
@@ -91,20 +103,39 @@ def make_trial(
         clips = folder / "clips" / f"step-{step:08d}.0001"
         clips.mkdir(parents=True)
         chosen = [sounds[(number + at + clip) % len(sounds)] for clip in range(CLIPS)]
-        for clip, (path, _, _) in enumerate(chosen):
-            os.link(path, clips / f"clip-{clip}.flac")
-        measures = commit.to_json([heard for _, _, heard in chosen])
-        files = {f"clip-{clip}.flac": entry for clip, (_, entry, _) in enumerate(chosen)}
-        files["measures.json"] = {"bytes": len(measures), "sha256": commit.sha256(measures)}
-        write(clips / "measures.json", measures)
+        for clip, sound in enumerate(chosen):
+            os.link(sound.path, clips / f"clip-{clip}.flac")
+        files = {f"clip-{clip}.flac": sound.entry for clip, sound in enumerate(chosen)}
+        beside = {"measures.json": commit.to_json([sound.measures for sound in chosen])}
+        if not old:
+            beside[PREVIEWS] = pack([sound.preview for sound in chosen])
+        for name, data in beside.items():
+            files[name] = entry_of(data)
+            write(clips / name, data)
         about = {"step": step, "attempt": 1, "seconds": step / 5}
         body = {"schema": commit.SCHEMA, "files": files, "about": about}
         write(clips / commit.MANIFEST, commit.record_bytes(body))
     write(folder / "metrics" / "0001.00000001.json", commit.record_bytes({"rows": rows}))
 
 
-def make_sounds(folder: Path, music: Path) -> list[tuple[Path, dict[str, Any], dict[str, float]]]:
-    """(file, manifest entry, measures) of SOUNDS clips of the music."""
+@dataclass(frozen=True)
+class Sound:
+    """A clip that is linked into many checkpoints."""
+
+    path: Path
+    entry: dict[str, Any]
+    """Its line of a manifest."""
+    measures: dict[str, Any]
+    preview: Preview
+
+
+def entry_of(data: bytes) -> dict[str, Any]:
+    """A file's line of a manifest."""
+    return {"bytes": len(data), "sha256": commit.sha256(data)}
+
+
+def make_sounds(folder: Path, music: Path) -> list[Sound]:
+    """SOUNDS clips of the music, measured as clips are, as if one place of it were nearest to all."""
     files = sorted(path for path in music.rglob("*") if path.suffix in (".ogg", ".flac"))
     if not files:
         raise SystemExit(f"{music} holds no FLAC or Ogg files")
@@ -117,8 +148,9 @@ def make_sounds(folder: Path, music: Path) -> list[tuple[Path, dict[str, Any], d
         pcm = (np.clip(mono[first : first + SECONDS * RATE], -1, 1) * 32767).astype(np.int16)
         data, path = encode_flac(pcm, RATE, {}), folder / f"{number}.flac"
         path.write_bytes(data)
-        entry = {"bytes": len(data), "sha256": commit.sha256(data)}
-        made.append((path, entry, measure(pcm.astype(np.float32) / 32768)))
+        (measures,) = measure_clips([pcm], RATE)
+        nearest = Passage(at=1.0, likeness=0.25, track=number, track_at=12.5)
+        made.append(Sound(path, entry_of(data), measures | likeness([nearest]), make_preview(pcm, RATE)))
     return made
 
 
@@ -231,6 +263,30 @@ def measure_room(workspace: Path, chromium: str, repeats: int) -> Report:
     return report
 
 
+def measure_clip_making(report: Report, music: Path, repeats: int) -> None:
+    """Making CLIPS clips with a model of dim 512 x 3, and measuring and picturing them against the music, in turns."""
+    with tempfile.TemporaryDirectory() as scratch:
+        sounds = [
+            soundfile.read(sound.path, dtype="int16")[0] for sound in make_sounds(Path(scratch) / "s", music)
+        ]
+        write_dataset(Storage.open(f"{scratch}/music"), sounds=[np.concatenate(sounds)] * 8, rate=RATE)
+        compared = TrainingMusic(Dataset.open(Storage.open(f"{scratch}/music"), Path(scratch) / "cache"))
+        folded = fold(SampleRNN.seeded(ModelConfig(dim=512, n_rnn=3), seed=0))
+        engine = Engine(folded, choose_backend(folded, folded.table.device)[0], RATE)
+        songs = [Song(seed=0, index=clip, samples=SECONDS * RATE) for clip in range(CLIPS)]
+        making, measuring = [], []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            pcm = [made.pcm for made in generate_whole(engine, songs)]
+            between = time.perf_counter()
+            commit.to_json(measure_clips(pcm, RATE, compared))
+            pack([make_preview(clip, RATE) for clip in pcm])
+            measuring.append(1000 * (time.perf_counter() - between) / CLIPS)
+            making.append(1000 * (between - began) / CLIPS)
+    report.add("making a clip", "ms", making)
+    report.add("its measures and preview", "ms", measuring)
+
+
 def main() -> None:
     """Make the workspace, measure, print and write."""
     parser = argparse.ArgumentParser(
@@ -238,6 +294,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="60 trials instead of 300")
     parser.add_argument("--json", type=Path, help="write machine and figures there")
+    parser.add_argument(
+        "--old", action="store_true", help="clips without previews, as older sweeps have them"
+    )
     parser.add_argument("--music", type=Path, default=Path(__file__).parent.parent / "demo" / "music")
     parser.add_argument("--keep", type=Path, help="make the workspace there, or use the one that is there")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
@@ -247,8 +306,9 @@ def main() -> None:
         trials = 60 if asked.quick else 300
         clips = trials * CHECKPOINTS * CLIPS
         if not (root / "sweeps" / "big").exists():
-            clips = make_workspace(root, asked.music, trials)
+            clips = make_workspace(root, asked.music, trials, asked.old)
         report = measure_room(root, asked.chromium, repeats=2 if asked.quick else 4)
+    measure_clip_making(report, asked.music, repeats=3 if asked.quick else 5)
     print(f"{clips:,} clips of {clips // CHECKPOINTS // CLIPS} trials")
     for name, figure in report.figures.items():
         spread = "  ".join(f"{sample:.0f}" for sample in figure["samples"])

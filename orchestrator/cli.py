@@ -243,8 +243,8 @@ def pick(
     root = _open(workspace)
     picks = choose(root, name, config, listener, drop)
     out.print(picks_text(root, name), markup=False, soft_wrap=True)
-    for line in generate_from(root, name, picks):
-        out.print(f"next: {line}", markup=False, soft_wrap=True)
+    if picks:
+        out.print(f"next: {generate_from(root, name, picks)}", markup=False, soft_wrap=True)
 
 
 @app.command(cls=taking("orchestrator.config:Retention"), short_help="Remove checkpoints that nobody needs.")

@@ -17,7 +17,7 @@ import torch
 from orchestrator.songs import AUDIO, SIDECAR, PlannedSong
 from orchestrator.sources import Pcm
 from samplernn import commit
-from samplernn.copying import Passage, TrainingMusic, closest
+from samplernn.copying import Passage, TrainingMusic, likeness
 from samplernn.dc import DcBlocker
 from samplernn.generate.song import Caught
 from samplernn.song_file import SongFile
@@ -75,7 +75,7 @@ def commit_song(
             "recipe": recipe,
             "sample_rate": sample_rate,
             "samples": samples,
-            "measures": {**measures.finish(), **_likeness(passages)} if measured else {},
+            "measures": {**measures.finish(), **likeness(passages)} if measured else {},
             "traps": _told((one for one in caught if one.take == take), sample_rate),
             "restarted_for": _told((one for one in caught if one.take < take), sample_rate),
             "trained": {"seconds": song.checkpoint.seconds, "bits": song.checkpoint.bits},
@@ -92,14 +92,6 @@ def commit_song(
 def _moved(passages: list[Passage], seconds: float) -> Iterator[Passage]:
     for one in passages:
         yield Passage(one.at + seconds, one.likeness, one.track, one.track_at)
-
-
-def _likeness(passages: list[Passage]) -> dict[str, Any]:
-    """How new a song is: `novelty` 1 is unlike all of the training music, 0 is a copy; and where it is nearest."""
-    nearest = closest(passages)
-    if nearest is None:
-        return {}
-    return {"novelty": 1 - nearest.likeness, "nearest": dict(nearest.__dict__)}
 
 
 def _told(traps: Iterable[Caught], rate: int) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ from orchestrator.audio_folder import AudioFile
 from orchestrator.config import Clean
 from orchestrator.ingest_pieces import PIECES, decoded
 from orchestrator.levelling import levelled
-from orchestrator.pages import overview, spectrogram
+from orchestrator.pages import overview
+from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.ranges import RANGES, Span
 from orchestrator.source_file import at_hand, digest, readable, signature, unreadable
 from samplernn import commit
@@ -31,6 +32,7 @@ from samplernn.flac import encode_flac
 from samplernn.passages import Passages, joined, length, scaled, within, without
 from samplernn.pieces import cuts_of
 from samplernn.sketch import Sketch
+from samplernn.spectrogram import VERSION
 from samplernn.storage import Storage
 from samplernn.track_measures import TrackMeasures
 
@@ -137,7 +139,7 @@ def identity_of(file: AudioFile, sha256: str, job: TrackJob) -> dict[str, Any]:
         "clean": job.clean.model_dump(mode="json"),
         "ranges": [list(span) for span in job.ranges.get(file.name, [])],
         "features": list(job.features),
-        "pictures": [overview.VERSION, spectrogram.VERSION],
+        "pictures": [overview.VERSION, VERSION],
     }
 
 
@@ -200,7 +202,7 @@ def _put_excerpt(making: commit.Writing, usable: Passages, sample_rate: int) -> 
     first = (start + stop - length) // 2
     pcm = read_pcm(making.folder, first, first + length)
     making.put(EXCERPT, encode_flac(pcm, sample_rate, {}))
-    making.put(EXCERPT_PICTURE, spectrogram.spectrogram_png(pcm, sample_rate, _EXCERPT_HEIGHT))
+    making.put(EXCERPT_PICTURE, spectrogram_png(pcm, sample_rate, _EXCERPT_HEIGHT))
     return [first, first + length]
 
 

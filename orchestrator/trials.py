@@ -16,6 +16,7 @@ from samplernn.errors import BadInput, Damaged
 from samplernn.storage import Storage
 
 ENDED = ("done", "stopped", "failed")
+"""States of a trial that nothing is added to, unless the sweep is run again."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class ClipSet:
     seconds: float
     """Training seconds when they were made."""
     folder: Storage
-    measures: list[dict[str, float]]
-    """samplernn.measures.measure of each clip."""
+    measures: list[dict[str, Any]]
+    """samplernn.clips' measures of each clip."""
 
 
 @dataclass(frozen=True)

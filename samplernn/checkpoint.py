@@ -2,7 +2,8 @@
 
     model/step-<n>.<attempt>/   model.safetensors, config.json      what generation needs
     state/step-<n>.<attempt>/   state.safetensors, state.json       what going on needs: optimiser, hidden state
-    clips/step-<n>.<attempt>/   clip-<i>.flac, measures.json        what a listener needs
+    clips/step-<n>.<attempt>/   clip-<i>.flac, measures.json,       what a listener needs
+                                previews.safetensors
 
 safetensors and JSON only; nothing is unpickled. What does not verify is not loaded.
 """

@@ -8,8 +8,9 @@ shifts within a spectrogram frame. A copied passage correlates near 1, another t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,16 +66,23 @@ class TrainingMusic:
 
         Empty for a song shorter than two seconds, or music without a region of that length.
         """
-        levels = _spectra(iter([song]), self._rate, self._frame)
+        return self.nearest_each([song])[0]
+
+    def nearest_each(self, songs: Sequence[Audio]) -> list[list[Passage]]:
+        """`nearest` of each of some songs, in one walk over the music."""
         hop = round(HOP_SECONDS / _FRAME_SECONDS)
-        starts = range(0, len(levels) - _FRAMES + 1, hop)
-        if not starts or not self._spectra:
-            return []
-        patches = np.stack([levels[at : at + _FRAMES].ravel() for at in starts])
-        found = self._candidates(_normalised(patches))
-        return [
-            self._closest(song, at * self._frame, places) for at, places in zip(starts, found, strict=True)
-        ]
+        starts, patches = [], []
+        for number, song in enumerate(songs):
+            levels = _spectra(iter([song]), self._rate, self._frame)
+            for at in range(0, len(levels) - _FRAMES + 1, hop):
+                starts.append((number, at * self._frame))
+                patches.append(levels[at : at + _FRAMES].ravel())
+        passages: list[list[Passage]] = [[] for _ in songs]
+        if starts and self._spectra:
+            found = self._candidates(_normalised(np.stack(patches)))
+            for (number, at), places in zip(starts, found, strict=True):
+                passages[number].append(self._closest(songs[number], at, places))
+        return passages
 
     def _candidates(self, patches: Float) -> list[list[tuple[int, int]]]:
         """For each patch the likeliest places (region, frame), by spectrogram."""
@@ -84,7 +92,7 @@ class TrainingMusic:
             for first in range(0, len(windows), _PLACES_AT_ONCE):
                 block = windows[first : first + _PLACES_AT_ONCE].reshape(-1, _FRAMES * _BANDS)
                 score = patches @ _normalised(block).T
-                best = np.argsort(-score, axis=1)[:, :_CANDIDATES]
+                best = np.argpartition(-score, min(_CANDIDATES, score.shape[1]) - 1, axis=1)[:, :_CANDIDATES]
                 scores.append(np.take_along_axis(score, best, axis=1))
                 wheres.append(np.stack([np.full_like(best, region), best + first], axis=2))
         score, where = np.concatenate(scores, axis=1), np.concatenate(wheres, axis=1)
@@ -118,6 +126,15 @@ class TrainingMusic:
 def closest(passages: list[Passage]) -> Passage | None:
     """The passage of a song that is most alike; None when there is none."""
     return max(passages, key=lambda one: one.likeness, default=None)
+
+
+def likeness(passages: list[Passage]) -> dict[str, Any]:
+    """How new a sound is: `novelty` 1 is unlike all of the training music, 0 is a copy; and where it is `nearest`.
+
+    Empty where nothing could be compared.
+    """
+    nearest = closest(passages)
+    return {"novelty": 1 - nearest.likeness, "nearest": asdict(nearest)} if nearest else {}
 
 
 def _spectra(blocks: Iterator[Audio], rate: int, frame: int) -> Float:

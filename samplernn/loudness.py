@@ -10,6 +10,8 @@ import numpy.typing as npt
 _STEP_SECONDS = 0.1
 """Blocks of 0.4 s begin every 0.1 s; energies of these steps are all that is kept."""
 _STEPS = 4
+SHORTEST_SECONDS = 0.4
+"""One block: below it there is no loudness."""
 _SILENT, _BELOW = -70.0, 10.0
 """Gates: blocks below -70 LUFS don't count, then those 10 LU below the mean of the others."""
 

@@ -80,6 +80,8 @@ def repetition(audio: Audio) -> tuple[float, int]:
     beyond the first lag at which it falls below 1/2: a smooth signal resembles itself at every short lag. A loop and a
     steady tone measure 1, four excerpts of metal up to 0.87, noise almost 0. The search is one FFT.
     """
+    if not audio.size:
+        return 0.0, 0
     x = audio.astype(np.float32) - np.float32(np.mean(audio, dtype=np.float64))
     half = len(x) // 2
     late, size = x[half:], 1 << (len(x) - 1).bit_length()
@@ -98,8 +100,10 @@ def repetition(audio: Audio) -> tuple[float, int]:
 
 def loudness(audio: Audio, sample_rate: int) -> float | None:
     """Integrated loudness in LUFS (ITU-R BS.1770-4, gated) of mono audio; None below 0.4 s, or where all is silent."""
-    from samplernn.loudness import LoudnessMeter
+    from samplernn.loudness import SHORTEST_SECONDS, LoudnessMeter
 
+    if len(audio) < SHORTEST_SECONDS * sample_rate:
+        return None  # and scipy need not be loaded for it
     return LoudnessMeter(sample_rate).hear(audio).integrated
 
 

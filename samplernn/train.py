@@ -18,7 +18,7 @@ from samplernn import kernels
 from samplernn.attempts import begin_attempt, write_metrics
 from samplernn.checkpoint import About, Training, resume, save_model, save_state
 from samplernn.chunks import Dataset
-from samplernn.clips import has_clips, make_clips
+from samplernn.clips import ClipMaker, has_clips
 from samplernn.config import Experiment
 from samplernn.errors import Diverged
 from samplernn.evaluate import evaluate, unigram_bits
@@ -27,7 +27,7 @@ from samplernn.model import SampleRNN
 from samplernn.prefetch import Prefetch
 from samplernn.step import PRECISION, gradient_norm, learning_rate, optimiser, train_step
 from samplernn.storage import Storage
-from samplernn.windows import Batch, TrainingWindows, held_out_features
+from samplernn.windows import Batch, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def train(
     run = fresh(experiment, device)
     resumed = resume(trial, run)
     attempt = begin_attempt(trial, run.step, **{**about, "passes": kernels.passes()})
-    log = _MetricsLog(trial, attempt)
+    log, clips = _MetricsLog(trial, attempt), ClipMaker(dataset)
     yield Started(attempt, run.step)
     if resumed is not None and not has_clips(trial, resumed.step):
-        make_clips(trial, attempt, run.model, resumed, held_out_features(dataset, experiment.model))
+        clips.make(trial, attempt, run.model, resumed)
     windows = _windows(experiment, dataset)
     batches = Prefetch(lambda step: Batch.of(windows.at(step), experiment.model.context, device), run.step)
     try:
-        yield from _walk(run, experiment, dataset, trial, attempt, log, iter(batches), stop)
+        yield from _walk(run, experiment, clips, trial, attempt, log, iter(batches), stop)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise out_of_memory(error, experiment, device) from error
@@ -96,7 +96,7 @@ def train(
 def _walk(
     run: Training,
     experiment: Experiment,
-    dataset: Dataset,
+    clips: ClipMaker,
     trial: Storage,
     attempt: int,
     log: _MetricsLog,
@@ -123,7 +123,7 @@ def _walk(
         }
         yield Logged(log.add(row))
         if saves:
-            yield from _checkpoint(run, experiment, dataset, trial, attempt, log)
+            yield from _checkpoint(run, experiment, clips, trial, attempt, log)
         if halt:
             return
         bits, since, clock = torch.zeros((), device=device), 0, time.perf_counter()
@@ -159,9 +159,10 @@ def _windows(experiment: Experiment, dataset: Dataset) -> TrainingWindows:
 
 
 def _checkpoint(
-    run: Training, experiment: Experiment, dataset: Dataset, trial: Storage, attempt: int, log: _MetricsLog
+    run: Training, experiment: Experiment, clips: ClipMaker, trial: Storage, attempt: int, log: _MetricsLog
 ) -> Iterator[Event]:
     """Evaluate, then commit in the order metrics, model, state, clips: what is named later needs what is before."""
+    dataset = clips.dataset
     valid = evaluate(run.model, dataset, "valid", experiment)
     if not math.isfinite(valid):
         raise Diverged(f"the validation cost at step {run.step} is {valid}; lower train.learning_rate")
@@ -180,7 +181,7 @@ def _checkpoint(
     about = About(experiment, dataset.name, dataset.digest, dataset.sample_rate, run.step, run.seconds, valid)
     save_model(trial, attempt, run.model, about)
     save_state(trial, attempt, run)
-    make_clips(trial, attempt, run.model, about, held_out_features(dataset, experiment.model))
+    clips.make(trial, attempt, run.model, about)
     yield Saved(run.step, valid)
 
 

@@ -22,13 +22,14 @@ from orchestrator.config import AlbumConfig, AlbumTrack
 from orchestrator.lease import hold
 from orchestrator.pages.folder import MadeFolder
 from orchestrator.pages.render import INDEX, write_page
-from orchestrator.pages.spectrogram import VERSION, spectrogram_png
+from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.pages.sweep_section import sweep_section
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.audio import encode_flac
 from samplernn.errors import BadInput
+from samplernn.spectrogram import VERSION
 from samplernn.storage import Storage
 
 ALBUM, CREDITS = "album.yaml", "credits.json"

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from orchestrator.album.tracklist import Track
-from orchestrator.pages.spectrogram import colour_map, spectrogram
+from orchestrator.pages.spectrogram import colour_map
 from samplernn.errors import BadInput
+from samplernn.spectrogram import spectrogram
 
 COVER = "cover.png"
 VERSION = 1

@@ -171,8 +171,8 @@ def _curves(room: Room, request: Request) -> Response:
 
 
 def _generate(room: Room, request: Request) -> Response:
-    picked = [{"id": opaque("trial", room.sweep, trial), "step": step} for trial, step in room.picked()]
-    return JSONResponse({"picked": picked, "lines": room.generate_lines()})
+    picked = [{"trial": opaque("trial", room.sweep, trial), "step": step} for trial, step in room.picked()]
+    return JSONResponse({"picked": picked, "line": room.generate_line()})
 
 
 async def _mark(room: Room, request: Request) -> Response:

@@ -1,7 +1,6 @@
 """What a clip's measures say at a glance: its badges, and how loud it is to be played.
 
-A badge is shown when its measure is there and beyond its limit, so a measure that clips get later
-needs one line here and nothing on the page. Songs have all of these measures, clips so far fewer.
+A badge is shown when its measure is there and beyond its limit. Clips of an older version have fewer measures.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from samplernn.copying import COPIED
 from samplernn.traps import DC, LOOP, NOISE
 
 Measures = Mapping[str, Any]
-"""samplernn.measures.measure of a clip, samplernn.song_measures of a song; lufs is None where all is silent."""
+"""samplernn.clips' of a clip, samplernn.song_measures' of a song; lufs is None where all is silent."""
 
 LOUDNESS_DB = -20.0
 """What every clip is matched to: LUFS where they were measured, else decibels of full scale (root mean square)."""
@@ -45,7 +44,7 @@ BADGES: Sequence[Badge] = (
 )
 BROKEN = 1 << len(BADGES)
 """The flag of a clip that can't be decoded."""
-SORTS = ("novelty", "variety")
+SORTS = ("novelty", "variety_db")
 """Measures by which trials can be sorted, where they are there; the more the better."""
 
 

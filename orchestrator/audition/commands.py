@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
-from orchestrator.workspace import Workspace
+from orchestrator.sources import SOURCES
+from orchestrator.workspace import CONFIG, Workspace
+from samplernn import commit
+from samplernn.errors import Damaged
 
 
 def orchestrator(workspace: Workspace, *words: str) -> str:
@@ -17,22 +20,28 @@ def orchestrator(workspace: Workspace, *words: str) -> str:
     return shlex.join(["orchestrator", *words, *there])
 
 
-def generate_from(workspace: Workspace, sweep: str, picks: Iterable[tuple[str, int]]) -> list[str]:
-    """One line for each picked checkpoint; batches are named for the trial's number and the step."""
-    lines = []
-    for trial, step in sorted(picks):
-        batch = f"{sweep[:40]}-{trial.partition('-')[0]}-{step}"
-        words = (
-            "generate",
-            sweep,
-            f"trial={trial}",
-            f"step={step}",
-            f"name={batch}",
-            "songs=20",
-            "seconds=120",
-        )
-        lines.append(orchestrator(workspace, *words))
-    return lines
+def generate_from(workspace: Workspace, sweep: str, picks: set[tuple[str, int]]) -> str:
+    """The line that makes songs of all picked checkpoints.
+
+    A batch keeps the picks that it was begun with. Where those were others, the line names a new batch.
+    """
+    words = ["generate", sweep, "picks=true", "songs=20", "seconds=120"]
+    first = batch = f"{sweep[:58]}-picks"
+    for number in count(2):
+        begun = _begun(workspace, batch)
+        if begun in (None, picks):
+            break
+        batch = f"{first[:60]}-{number}"
+    return orchestrator(workspace, *words, *([] if batch == first else [f"name={batch}"]))
+
+
+def _begun(workspace: Workspace, batch: str) -> set[tuple[str, int]] | None:
+    """The checkpoints that a batch was begun with; None when there is no such batch."""
+    try:
+        sources = commit.read_record(workspace.batch(batch), SOURCES)["sources"]
+    except (FileNotFoundError, Damaged):
+        return set() if workspace.batch(batch).exists(CONFIG) else None
+    return {(one["trial"], one["step"]) for one in sources}
 
 
 def album_from(workspace: Workspace, file: str) -> str:

@@ -20,6 +20,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.journal import RUNNING
 from orchestrator.pages.sweep_section import setting
 from orchestrator.plan import PlannedTrial, plan, trials_of
+from orchestrator.trials import ENDED
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, read_metrics, step_name
@@ -27,7 +28,8 @@ from samplernn.errors import BadInput, Damaged, StorageError
 from samplernn.storage import Storage
 
 REST = 15
-"""A trial that ended is looked at in one refresh of so many: its clips can still be pruned."""
+"""A trial that ended, and whose folders look untouched, is read all the same in one refresh of so many."""
+_FOLDERS = ("attempts", "clips", "metrics")
 _CLIP = re.compile(r"clip-(\d+)\.flac\Z")
 
 
@@ -68,6 +70,8 @@ class Trial:
     """(step, training seconds, validation bits)."""
     seen: Any = None
     """The names that were there when it was last read; None reads it again."""
+    touched: tuple[int, ...] = ()
+    """When its folders had last changed by then."""
     version: int = 0
     shown: dict[str, Any] = field(default_factory=dict)
     """What the page gets."""
@@ -111,8 +115,10 @@ class SweepIndex:
             states = self._read_journal()
             for trial in self.trials.values():
                 state = states.get(trial.planned.name, trial.state)
-                at_rest = trial.seen is not None and state[0] in ("done", "stopped", "failed")
-                if state != trial.state or not at_rest or self._count % REST == 0:
+                touched = _touched(self.workspace.trial(self.name, trial.planned.name))
+                as_it_was = trial.seen is not None and (state, touched) == (trial.state, trial.touched)
+                if not as_it_was or state[0] not in ENDED or self._count % REST == 0:
+                    trial.touched = touched
                     self._read_trial(trial, state)
             self._count += 1
             self._say("")
@@ -174,8 +180,7 @@ class SweepIndex:
 
     def _read_trial(self, trial: Trial, state: tuple[str, str]) -> None:
         folder = self.workspace.trial(self.name, trial.planned.name)
-        clips, metrics = folder.at("clips").names(), folder.at("metrics").names()
-        seen = (folder.at("attempts").names(), clips, metrics)
+        seen = tuple(folder.at(kind).names() for kind in _FOLDERS)
         if seen == trial.seen and state == trial.state:
             return
         if trial.seen is None or seen[::2] != trial.seen[::2]:
@@ -254,6 +259,20 @@ class SweepIndex:
 
     def _flag_broken(self, cell: str, sound: Sound) -> int:
         return BROKEN if f"{cell}.{sound.item[-1]}" in self._broken else 0
+
+
+def _touched(trial: Storage) -> tuple[int, ...]:
+    """When something was last put into or taken out of the trial's folders; always the same on an object store."""
+    root = trial.local
+    if root is None:
+        return ()
+    times = []
+    for kind in _FOLDERS:
+        try:
+            times.append((root / kind).stat().st_mtime_ns)
+        except FileNotFoundError:
+            times.append(0)
+    return tuple(times)
 
 
 def _means(trial: Trial) -> dict[str, float]:

@@ -9,16 +9,17 @@ from typing import Any
 from orchestrator.audition import commands
 from orchestrator.audition.badges import BADGES, BROKEN, gain_db
 from orchestrator.audition.index import Sound, SweepIndex
-from orchestrator.audition.preview import preview
+from orchestrator.audition.preview import previews
 from orchestrator.audition.songs import SongIndex, refresh_quietly
 from orchestrator.picks import Kind, Mark, Marks, add_mark
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput, StorageError
+from samplernn.preview import Preview
 
 FRESH_S = 1.5
 """A question within so many seconds of the last look at storage is answered from memory."""
 DECODERS = 2
-"""Previews that are made at once: listening must not wait for the CPU."""
+"""Questions for previews that are answered at once: listening must not wait for the CPU."""
 
 
 class Room:
@@ -79,29 +80,29 @@ class Room:
     def about(self, found: str, sound: Sound) -> dict[str, Any]:
         """What the player needs of a sound: waveform, measures, and how loud to play it."""
         with self._deciding:
-            made = preview(self._cache, sound)
-        if made.error:
+            made = previews(self._cache, [sound])[0]
+        if isinstance(made, str):
             self.index.break_clip(found)
+            return {"error": made}
         return {
             "seconds": made.seconds,
-            "peaks": made.peaks,
-            "error": made.error,
+            "peaks": made.peaks.tolist(),
             "measures": sound.measures,
             "gain": gain_db(sound.measures),
             "audio": f"/audio/{found}?{sound.sha256[:8]}",
             "picture": f"/picture/{found}?{sound.sha256[:8]}",
         }
 
-    def sheet_parts(self, cell: str) -> list[Any]:
+    def sheet_parts(self, cell: str) -> list[Preview | str]:
         """The previews of a cell's clips, in their order; empty for a cell that is not there."""
         found = self.index.cells.get(cell)
-        parts = []
-        for sound in found.sounds if found else ():
-            with self._deciding:
-                made = preview(self._cache, sound)
-            if made.error:
+        if found is None:
+            return []
+        with self._deciding:
+            parts = previews(self._cache, found.sounds)
+        for sound, made in zip(found.sounds, parts, strict=True):
+            if isinstance(made, str):
                 self.index.break_clip(f"{cell}.{sound.item[-1]}")
-            parts.append(made)
         return parts
 
     def mark(self, listener: str, found: str, mark: Mark) -> None:
@@ -120,9 +121,10 @@ class Room:
         marks = self._marks.get(("sweeps", self.sweep))
         return sorted(marks.picked()) if marks else []
 
-    def generate_lines(self) -> list[str]:
-        """The commands that make songs of the picked checkpoints."""
-        return commands.generate_from(self.workspace, self.sweep, self.picked())
+    def generate_line(self) -> str:
+        """The command that makes songs of the picked checkpoints; empty when there are none."""
+        picks = self.picked()
+        return commands.generate_from(self.workspace, self.sweep, set(picks)) if picks else ""
 
     def _read_marks(self) -> str:
         """Read new marks; returns what is wrong, empty when nothing is."""

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 
 from orchestrator.pages.folder import MadeFolder
-from orchestrator.pages.spectrogram import VERSION, spectrogram_png
+from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.trials import ClipSet, TrialView
 from samplernn import commit
 from samplernn.audio import decode_flac
 from samplernn.errors import Damaged
+from samplernn.spectrogram import VERSION
 
 _CLIP = re.compile(r"clip-(\d+)\.flac\Z")
 PICTURE_HEIGHT = 48

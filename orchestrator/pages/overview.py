@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.pages.spectrogram import _FRAME, _rows_from_bins, shades, to_png
+from orchestrator.pages.spectrogram import to_png
+from samplernn.spectrogram import FRAME, rows_from_bins, shades
 
 MOST = 480
 """Columns; there are half as many at least, but in a short track."""
@@ -26,17 +27,17 @@ class Overview:
     def __init__(self, sample_rate: int) -> None:
         """sample_rate in Hz."""
         self._rate = sample_rate
-        self._cells, self._column = 0, 1  # cells of _FRAME samples seen; cells a column
+        self._cells, self._column = 0, 1  # cells of FRAME samples seen; cells a column
         self._held = np.zeros(0, np.int16)
         self._low, self._high = np.full(MOST, 32767, np.int16), np.full(MOST, -32768, np.int16)
-        self._bins, self._columns = np.zeros((MOST, _FRAME // 2 + 1)), 0
-        self._window = np.hanning(_FRAME) * (2 / np.hanning(_FRAME).sum() / 32768)
+        self._bins, self._columns = np.zeros((MOST, FRAME // 2 + 1)), 0
+        self._window = np.hanning(FRAME) * (2 / np.hanning(FRAME).sum() / 32768)
 
     def add(self, pcm: Pcm) -> None:
         """The next samples, int16 [samples]."""
         pcm = np.concatenate([self._held, pcm])
-        whole = len(pcm) // _FRAME
-        cells, self._held = pcm[: whole * _FRAME].reshape(whole, _FRAME), pcm[whole * _FRAME :]
+        whole = len(pcm) // FRAME
+        cells, self._held = pcm[: whole * FRAME].reshape(whole, FRAME), pcm[whole * FRAME :]
         while len(cells):
             room = MOST * self._column - self._cells
             self._take(cells[:room])
@@ -52,11 +53,11 @@ class Overview:
     def picture(self, rms: float) -> bytes:
         """PNG of the spectrogram [HEIGHT, columns]; `rms` is the track's level, full scale 1."""
         self._end()
-        power = _rows_from_bins(HEIGHT, self._rate) @ self._bins[: self._columns].T
+        power = rows_from_bins(HEIGHT, self._rate) @ self._bins[: self._columns].T
         return to_png(shades(10 * np.log10(power + 1e-12), np.zeros(0, np.int16), rms))
 
     def _take(self, cells: Pcm) -> None:
-        """Cells [cells, _FRAME]; the middle one of a column stands for its spectrum."""
+        """Cells [cells, FRAME]; the middle one of a column stands for its spectrum."""
         at = self._cells + np.arange(len(cells))
         np.minimum.at(self._low, at // self._column, cells.min(axis=1))
         np.maximum.at(self._high, at // self._column, cells.max(axis=1))
@@ -77,5 +78,5 @@ class Overview:
     def _end(self) -> None:
         """The rest of a column counts if its middle was reached, the rest of a cell if there is nothing else."""
         if len(self._held) and not self._columns:
-            self._take(np.pad(self._held, (0, _FRAME - len(self._held)))[None])
+            self._take(np.pad(self._held, (0, FRAME - len(self._held)))[None])
         self._held = self._held[:0]

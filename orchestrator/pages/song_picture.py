@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.pages.spectrogram import Pcm, shades, spectrogram, to_png
-from orchestrator.pages.timeline import extremes
+from orchestrator.pages.spectrogram import to_png
+from samplernn.spectrogram import Pcm, shades, spectrogram
 
 HEIGHT, GAP, WAVE = 160, 4, 40
 WIDEST = 12_000
@@ -27,7 +27,8 @@ def song_png(pcm: Pcm, sample_rate: int) -> bytes:
 
 def _wave(pcm: Pcm, columns: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Shades [WAVE, columns] of the waveform; full scale fills it."""
-    lows, highs = (np.array(each) for each in extremes(pcm, columns))
+    parts = (np.arange(columns) * len(pcm)) // columns
+    lows, highs = (reduce.reduceat(pcm, parts).astype(np.int64) for reduce in (np.minimum, np.maximum))
     rows = (0.5 - (np.arange(WAVE)[:, None] + 0.5) / WAVE) * 65536
     step = 32768 / WAVE
     drawn = (rows >= lows - step) & (rows <= highs + step)

@@ -1,40 +1,14 @@
-"""A picture of sound: log-frequency spectrogram of int16 PCM as a PNG with a perceptual colour map.
-
-Time runs to the right, PIXELS_PER_SECOND wide up to a bound; frequency rises on a logarithmic scale from FLOOR_HZ to
-half the sample rate, so that an octave is equally tall everywhere.
-"""
+"""A picture of sound as a PNG: samplernn.spectrogram's shades in a perceptual colour map."""
 
 from __future__ import annotations
 
 import io
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Pcm = npt.NDArray[np.int16]
-Levels = npt.NDArray[np.float64]
-
-
-class Samples(Protocol):
-    """int16 PCM that is read in slices: an array, or a track on disk."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Pcm: ...
-
-
-FLOOR_HZ = 40.0
-PIXELS_PER_SECOND = 24
-MIN_WIDTH, MAX_WIDTH = 120, 1600
-RANGE_DB, QUIET_DB = 66.0, -48.0
-GAMMA = 1.3
-VERSION = 1
-"""Raised whenever the same PCM would give another picture."""
-_FRAME = 2048
-_FRAMES_PER_COLUMN = 6
-_COLUMNS_AT_ONCE = 64
+from samplernn.spectrogram import MAX_WIDTH, Samples, shades, spectrogram
 
 _INFERNO = np.array(
     [
@@ -48,38 +22,6 @@ _INFERNO = np.array(
     ]
 )
 """Inferno of matplotlib (Smith and van der Walt, CC0) as a polynomial of degree 6 (fit by M. Zucker, public domain)."""
-
-
-def width(samples: int, sample_rate: int, widest: int = MAX_WIDTH) -> int:
-    """Width in pixels of the picture of `samples` samples."""
-    return int(np.clip(round(samples / sample_rate * PIXELS_PER_SECOND), min(MIN_WIDTH, widest), widest))
-
-
-def row_frequencies(height: int, sample_rate: int) -> npt.NDArray[np.float64]:
-    """Centre frequency in Hz of every row of pixels [height], the top row first."""
-    return np.geomspace(sample_rate / 2, FLOOR_HZ, height)
-
-
-def spectrogram(pcm: Samples, sample_rate: int, height: int = 160, widest: int = MAX_WIDTH) -> Levels:
-    """Mean power of every row's band in dB of full scale [height, width], the highest frequency first.
-
-    Of a long sound only the frames that are shown are read. A full-scale sine measures 0 dB at the bottom, where bands
-    are one bin wide, and less above.
-    """
-    columns = width(len(pcm), sample_rate, widest)
-    weights = _rows_from_bins(height, sample_rate)
-    window = np.hanning(_FRAME) * (2 / np.hanning(_FRAME).sum())
-    most = _FRAMES_PER_COLUMN if widest == MAX_WIDTH else 2
-    per_column = int(np.clip(-(-len(pcm) * 2 // (columns * _FRAME)), 2, most))
-    centres = (np.arange(columns * per_column) + 0.5) * len(pcm) / (columns * per_column)
-    middles = np.minimum(centres.astype(np.int64), len(pcm))
-    power = np.empty((height, columns))
-    for first in range(0, columns, _COLUMNS_AT_ONCE):
-        block = middles[first * per_column : (first + _COLUMNS_AT_ONCE) * per_column]
-        bins = np.abs(np.fft.rfft(_frames(pcm, block) * window, axis=1)) ** 2
-        bins = bins.reshape(-1, per_column, bins.shape[1]).mean(axis=1)
-        power[:, first : first + len(bins)] = weights @ bins.T
-    return np.asarray(10 * np.log10(power + 1e-12))
 
 
 def spectrogram_png(
@@ -98,38 +40,7 @@ def to_png(shaded: npt.NDArray[np.uint8]) -> bytes:
     return png.getvalue()
 
 
-def shades(levels: Levels, pcm: Samples, rms: float | None = None) -> npt.NDArray[np.uint8]:
-    """Places in the colour map for levels [height, width] of PCM. A sine of the sound's own loudness is white and
-    RANGE_DB below that black, so that loud and quiet music show alike and noise stays dim; what is quieter than
-    QUIET_DB altogether is drawn dark."""
-    loudness = float(np.sqrt(np.mean((pcm[:] / 32768.0) ** 2))) if rms is None and len(pcm) else rms or 0.0
-    top = max(20 * np.log10(max(loudness, 1e-6)), QUIET_DB)
-    shade = np.clip((levels - top) / RANGE_DB + 1, 0, 1) ** GAMMA
-    return np.asarray((shade * 255).round().astype(np.uint8))
-
-
-def _frames(pcm: Samples, middles: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Frames [middles, _FRAME] of the sound, full scale 1, with zeros before its start and behind its end."""
-    out = np.zeros((len(middles), _FRAME))
-    for row, middle in zip(out, middles.tolist(), strict=True):
-        start = middle - _FRAME // 2
-        piece = pcm[max(0, start) : start + _FRAME]
-        row[max(0, -start) : max(0, -start) + len(piece)] = piece
-    out /= 32768
-    return out
-
-
 def colour_map() -> npt.NDArray[np.uint8]:
     """The 256 colours [256, 3], dark to bright."""
     powers = np.linspace(0, 1, 256)[:, None] ** np.arange(len(_INFERNO))
     return np.asarray((np.clip(powers @ _INFERNO, 0, 1) * 255).round().astype(np.uint8))
-
-
-def _rows_from_bins(height: int, sample_rate: int) -> npt.NDArray[np.float64]:
-    """Weights [height, bins]: a triangle around each row's frequency, at least one bin wide, of sum 1."""
-    bins = np.arange(_FRAME // 2 + 1) * sample_rate / _FRAME
-    centres = row_frequencies(height, sample_rate)[:, None]
-    step = (sample_rate / 2 / FLOOR_HZ) ** (1 / (height - 1)) - 1
-    reach = np.maximum(centres * step, sample_rate / _FRAME)
-    weights = np.maximum(0, 1 - np.abs(bins - centres) / reach)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -12,7 +12,6 @@ from typing import Any
 
 from orchestrator.trials import ClipSet, TrialView
 
-ENDED = ("done", "stopped", "failed")
 CLIPS_MAX = 10
 
 

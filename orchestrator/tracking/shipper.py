@@ -19,10 +19,10 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from orchestrator.tracking.history import ENDED, Shipped, last_step, unshipped
+from orchestrator.tracking.history import Shipped, last_step, unshipped
 from orchestrator.tracking.ledger import Ledger, take_lock, tracking_folder
 from orchestrator.tracking.wandb_run import RunPlace, TrialRun, WandbFailed, abandon_all
-from orchestrator.trials import SweepView, TrialView
+from orchestrator.trials import ENDED, SweepView, TrialView
 from orchestrator.workspace import BORN, Workspace
 from samplernn import commit
 from samplernn.errors import SampleRNNError

@@ -15,8 +15,11 @@ from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import begin_attempt, step_name, write_metrics
 from samplernn.audio import encode_flac
+from samplernn.clips import measure_clips
 from samplernn.config import Experiment, ModelConfig, TrainConfig
+from samplernn.copying import TrainingMusic
 from samplernn.measures import measure
+from samplernn.preview import PREVIEWS, make_preview, pack
 from tests.made import tone
 
 RATE = 16_000
@@ -83,11 +86,19 @@ def _write_trial(
 
 
 def write_clips(
-    workspace: Workspace, sweep: str, trial: str, step: int, sounds: Sequence[np.ndarray], *, seconds: float
+    workspace: Workspace,
+    sweep: str,
+    trial: str,
+    step: int,
+    sounds: Sequence[np.ndarray],
+    *,
+    seconds: float,
+    music: TrainingMusic | None = None,
 ) -> None:
-    """The clips of one checkpoint, committed."""
+    """The clips of one checkpoint, committed with their measures and previews."""
     files = {f"clip-{index}.flac": encode_flac(pcm, RATE, {}) for index, pcm in enumerate(sounds)}
-    files["measures.json"] = commit.to_json([measure(pcm.astype(np.float32) / 32768) for pcm in sounds])
+    files["measures.json"] = commit.to_json(measure_clips(sounds, RATE, music))
+    files[PREVIEWS] = pack([make_preview(pcm, RATE) for pcm in sounds])
     folder = workspace.trial(sweep, trial).at("clips", step_name(step, 1))
     commit.write_commit(folder, files, step=step, attempt=1, seconds=seconds)
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,21 +25,26 @@ from orchestrator.album.tracklist import tracklist
 from orchestrator.asked import album_asked
 from orchestrator.audition.badges import BADGES, BROKEN, flags, gain_db
 from orchestrator.audition.index import Sound
-from orchestrator.audition.preview import PEAKS, STRIP_HEIGHT, STRIP_WIDTH, peaks, preview, sheet
+from orchestrator.audition.preview import previews, sheet
 from orchestrator.audition.room import Room
 from orchestrator.audition.serve import bind
 from orchestrator.picks import Marks, picked
+from orchestrator.songs import SOURCES
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.audio import decode_flac
+from samplernn.chunks import Dataset
+from samplernn.copying import TrainingMusic
 from samplernn.errors import BadInput
 from samplernn.measures import measure
+from samplernn.preview import PEAKS, PREVIEWS, STRIP_HEIGHT, STRIP_WIDTH, make_preview, pack, peaks
 from tests.made import tone, write_dataset
 from tests.orchestrator.made_sweep import RATE, write_batch, write_clips, write_sweep
 from tests.orchestrator.served import served
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 TRIAL = "0003-dim128-rnn3-f16"
+TRIALS = ("0000-dim64-rnn2-f16", "0001-dim128-rnn2-f16")
 
 
 @pytest.fixture
@@ -46,11 +52,19 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.open(str(tmp_path / "workspace"))
 
 
-@pytest.fixture
-def room(workspace: Workspace) -> Iterator[tuple[Room, httpx.Client]]:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a sweep and two songs, to be copied: writing it is mostly waiting for the disk."""
+    workspace = Workspace.open(str(tmp_path_factory.mktemp("audition") / "workspace"))
     write_sweep(workspace)
     write_batch(workspace, sounds=[tone(RATE, 1), tone(2 * RATE, 2)])
     commit.write_record(workspace.batch("toy-songs"), "config.json", {"sweep": "toy-sweep"})
+    return Path(workspace.storage.root)
+
+
+@pytest.fixture
+def room(written: Path, workspace: Workspace) -> Iterator[tuple[Room, httpx.Client]]:
+    shutil.copytree(written, workspace.storage.root)
     with served(workspace, "toy-sweep") as (made, address), httpx.Client(base_url=address) as client:
         yield made, client
 
@@ -93,7 +107,8 @@ def test_news_tells_every_trial_and_clip_once_and_then_only_what_is_new(room, wo
     assert news(client, since) == {**told, "trials": [], "songs": [], "marks": {}}
     write_clips(workspace, "toy-sweep", TRIAL, 400, [tone(800)], seconds=9.0)
     again = news(client, since)
-    assert [trial["name"] for trial in again["trials"]] == []  # it is done: looked at less often
+    assert list(cells(again)) == [(TRIAL, step) for step in (100, 200, 300, 400)]
+    since = ".".join(map(str, again["versions"]))
     write_batch(workspace, sounds=[tone(RATE, 1), tone(RATE, 2), tone(RATE, 3)])
     assert [song["song"] for song in news(client, since)["songs"]] == ["0002"]
 
@@ -236,14 +251,23 @@ def test_marks_of_a_song_keep_its_regions(room, workspace: Workspace) -> None:
     assert marks.refresh() == {("0001",)}
 
 
-def test_generate_gives_the_command_of_each_picked_checkpoint(room) -> None:
+def test_generate_gives_one_command_for_all_picks_and_a_new_batch_when_they_are_others(
+    room, workspace: Workspace
+) -> None:
     _, client = room
+    assert client.get("/generate").json() == {"picked": [], "line": ""}
     mark(client, clip(news(client), step=200), verdict="pick")
-    lines = client.get("/generate").json()["lines"]
-    assert len(lines) == 1
-    assert lines[0].startswith(
-        f"orchestrator generate toy-sweep trial={TRIAL} step=200 name=toy-sweep-0003-200 "
-    )
+    mark(client, clip(news(client), step=300), "bob", verdict="pick")
+    told = client.get("/generate").json()
+    assert [one["step"] for one in told["picked"]] == [200, 300]
+    there = f" --workspace {workspace.storage}"
+    assert told["line"] == f"orchestrator generate toy-sweep picks=true songs=20 seconds=120{there}"
+    begun = [{"section": 0, "sweep": "toy-sweep", "trial": TRIAL, "step": step} for step in (200, 300)]
+    commit.write_record(workspace.batch("toy-sweep-picks"), SOURCES, {"sources": begun})
+    assert client.get("/generate").json() == told
+    mark(client, clip(news(client), step=300), "bob", verdict=None)
+    line = client.get("/generate").json()["line"]
+    assert line.removesuffix(there).endswith(" seconds=120 name=toy-sweep-picks-2")
 
 
 def test_album_is_written_as_a_tracklist_of_regions_and_keeps_what_else_it_says(
@@ -315,6 +339,33 @@ def test_song_that_copies_has_a_badge_and_the_passage_to_hear_beside_it(workspac
     assert [badge.name for at, badge in enumerate(BADGES) if song["flags"] & (1 << at)] == ["copy"]
     assert rate == RATE
     assert (pcm == tone(64_000, 1)[RATE // 2 : RATE // 2 + 2 * RATE]).all()
+
+
+def test_clip_that_copies_has_a_badge_its_passage_and_the_least_novelty(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    sounds = [tone(6 * RATE, seed) for seed in (1, 2)]
+    write_dataset(workspace.dataset("toy"), sounds=sounds)
+    music = TrainingMusic(Dataset.open(workspace.dataset("toy"), tmp_path / "cache"))
+    write_sweep(workspace, space={"model.dim": [64, 128]})
+    copied, other = sounds[1][RATE : 4 * RATE] // 2, tone(3 * RATE, 77)
+    write_clips(workspace, "toy-sweep", TRIALS[0], 400, [copied, other], seconds=9.0, music=music)
+    write_clips(workspace, "toy-sweep", TRIALS[1], 400, [other, other], seconds=9.0, music=music)
+    with served(workspace, "toy-sweep") as (_, address), httpx.Client(base_url=address) as client:
+        told = news(client)
+        ids = [clip(told, TRIALS[0], 400, number) for number in (0, 1)]
+        badges = [flags & (1 << [badge.name for badge in BADGES].index("copy")) for _, flags in
+                  cells(told)[TRIALS[0], 400][4]]  # fmt: skip
+        assert [bool(bit) for bit in badges] == [True, False]
+        novelty = [trial["sorts"]["novelty"] for trial in told["trials"]]
+        assert novelty[0] < novelty[1]
+        about = client.get(f"/about/{ids[0]}").json()
+        assert about["gain"] == pytest.approx(
+            min(-20 - about["measures"]["lufs"], -about["measures"]["peak_dbfs"])
+        )
+        pcm, _ = decode_flac(client.get(f"/passage/{ids[0]}").content)
+        at = round((1 + about["measures"]["nearest"]["at"]) * RATE)
+        assert abs(np.corrcoef(pcm, sounds[1][at : at + len(pcm)])[0, 1]) > 0.9
 
 
 # What it refuses
@@ -481,10 +532,9 @@ def test_sweep_without_clips_and_half_written_is_a_room_and_no_sweep_is_not(work
 
 
 def test_sweep_whose_clips_were_pruned_loses_them(room, workspace: Workspace) -> None:
-    made, client = room
+    _, client = room
     told = news(client)
     shutil.rmtree(file_of(workspace).parent)
-    made.index.trials[TRIAL].seen = None  # its turn has come
     assert (TRIAL, 100) not in cells(news(client, ".".join(map(str, told["versions"]))))
     assert client.get(f"/audio/{clip(told)}").status_code == 404
 
@@ -520,19 +570,41 @@ def test_peaks_are_the_largest_amplitudes_of_their_parts() -> None:
     assert len(peaks(pcm[:3], 8)) == 8
 
 
-def test_preview_is_made_once_and_anew_when_its_record_is_torn(workspace: Workspace) -> None:
-    write_sweep(workspace, space={}, clips=1)
+def sounds_of(workspace: Workspace) -> tuple[Sound, ...]:
+    """The clips of the first checkpoint of a sweep."""
     made = Room(workspace, "toy-sweep")
     made.look()
-    sound = next(iter(made.index.cells.values())).sounds[0]
-    cache = workspace.cache("audition")
-    first = preview(cache, sound)
-    gone = Sound(sound.folder.at("gone"), sound.file, sound.sha256, sound.bytes, {}, sound.item)
-    assert preview(cache, gone) == first  # from the cache: the file is not there
-    cache.at(sound.sha256[:2]).write(f"{sound.sha256}.json", b"torn")
-    assert preview(cache, gone).error
-    assert preview(cache, sound) == first
-    assert Image.open(io.BytesIO(sheet([first] * 5))).size == (2 * STRIP_WIDTH, 3 * STRIP_HEIGHT)
+    return next(iter(made.index.cells.values())).sounds
+
+
+def test_previews_come_with_the_clips_and_of_a_file_that_is_gone_comes_the_reason(
+    workspace: Workspace,
+) -> None:
+    write_sweep(workspace, space={}, clips=3)
+    sounds, cache = sounds_of(workspace), workspace.cache("audition")
+    file = sounds[1].folder.local / sounds[1].file
+    file.write_bytes(file.read_bytes()[:-1])
+    (sounds[2].folder.local / sounds[2].file).unlink()
+    ready, short, gone = previews(cache, sounds)
+    assert (ready.strip == make_preview(*decode_flac((file.parent / "clip-0.flac").read_bytes())).strip).all()
+    assert "SHA-256" in short
+    assert "not on storage" in gone
+    assert not workspace.storage.exists("cache")
+
+
+def test_previews_of_older_clips_are_made_once_and_anew_when_the_cache_is_torn(workspace: Workspace) -> None:
+    write_sweep(workspace, space={}, clips=1)
+    folder = sounds_of(workspace)[0].folder
+    files = {name: data for name, data in commit.read_commit(folder).items() if name != PREVIEWS}
+    commit.write_commit(folder, files, **commit.read_manifest(folder)["about"])
+    (sound,), cache = sounds_of(workspace), workspace.cache("audition")
+    (first,) = previews(cache, [sound])
+    gone = replace(sound, folder=sound.folder.at("gone"))
+    assert pack(previews(cache, [gone])) == pack([first])  # from the cache: the file is not there
+    cache.at(sound.sha256[:2]).write(f"{sound.sha256}.safetensors", b"torn")
+    assert isinstance(previews(cache, [gone])[0], str)
+    assert pack(previews(cache, [sound])) == pack([first])
+    assert Image.open(io.BytesIO(sheet([first] * 4 + ["broken"]))).size == (2 * STRIP_WIDTH, 3 * STRIP_HEIGHT)
 
 
 # The verb

@@ -20,18 +20,11 @@ from orchestrator.pages.curves import HEIGHT, MAX_POINTS, WIDTH, Axis, Line, cur
 from orchestrator.pages.folder import MadeFolder
 from orchestrator.pages.overview import MOST, Overview
 from orchestrator.pages.render import POLICY, clock, duration
-from orchestrator.pages.spectrogram import (
-    FLOOR_HZ,
-    MAX_WIDTH,
-    PIXELS_PER_SECOND,
-    colour_map,
-    row_frequencies,
-    spectrogram,
-    spectrogram_png,
-)
+from orchestrator.pages.spectrogram import colour_map, spectrogram_png
 from orchestrator.pages.sweep_page import write_sweep_page
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
+from samplernn.spectrogram import FLOOR_HZ, MAX_WIDTH, PIXELS_PER_SECOND, row_frequencies, spectrogram
 from samplernn.storage import Storage
 from tests.made import tone
 from tests.orchestrator.browser import browser, chromium

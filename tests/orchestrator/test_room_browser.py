@@ -18,21 +18,24 @@ import yaml
 from orchestrator.config import AlbumConfig, SweepConfig
 from orchestrator.drift import check_same_config
 from orchestrator.journal import Journal
-from orchestrator.picks import picked
+from orchestrator.picks import Mark, add_mark, picked
 from orchestrator.plan import plan
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.chunks import Dataset
+from samplernn.copying import TrainingMusic
 from samplernn.train import train
 from tests.made import tiny_experiment, tone, write_dataset
 from tests.orchestrator.browser import chromium
-from tests.orchestrator.made_sweep import RATE, write_batch, write_clips
+from tests.orchestrator.made_sweep import RATE, write_batch, write_clips, write_sweep
 from tests.orchestrator.served import served
 
 pytestmark = pytest.mark.system
 PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
 HOSTILE = "<img src=x onerror=alert(1)>"
 WAIT_MS = 20_000
+ELSEWHERE = "room.example"
+"""A name that the browser does not take for this machine."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace of a real small sweep: two models, trained, with clips of two checkpoints each, and two songs."""
     folder = tmp_path_factory.mktemp("room")
     workspace = Workspace.open(str(folder / "workspace"))
-    write_dataset(workspace.dataset("toy"), samples=32_000)
+    write_dataset(workspace.dataset("toy"), samples=64_000)
     base = tiny_experiment(max_steps=40, checkpoint_every=20, clip_seconds=0.8)
     config = SweepConfig(
         name="small", dataset="toy", base=base, space={"model.dim": [8, 16]}, schedule={"type": "none"}
@@ -48,6 +51,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     check_same_config(workspace.sweep("small"), CONFIG, config)
     dataset = Dataset.open(workspace.dataset("toy"), folder / "cache")
     journal = Journal(workspace.sweep("small"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a model is only slowed down by more
     for trial in plan(config):
         journal.add("start", trial.name, attempt=1, step=0)
         for _ in train(
@@ -56,6 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pass
         if trial.name.startswith("0000"):
             journal.add("end", trial.name, state="stopped", reason=HOSTILE, final=True)
+    torch.set_num_threads(threads)
     sounds = [tone(6 * RATE, 1), tone(6 * RATE, 2)]
     write_batch(workspace, sweep="small", trial="0001-dim16-rnn2-f4x16", sounds=sounds)
     commit.write_record(workspace.batch("toy-songs"), CONFIG, {"sweep": "small"})
@@ -73,7 +79,8 @@ def browser() -> Iterator[object]:
     program = chromium() or pytest.skip("no browser: install the Debian package chromium")
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--mute-audio"])
+        flags = ["--no-sandbox", "--mute-audio", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
+        launched = playwright.chromium.launch(executable_path=program, args=flags)
         yield launched
         launched.close()
 
@@ -81,7 +88,9 @@ def browser() -> Iterator[object]:
 class Listening:
     """One browser window in the room; everything that it complains of or asks elsewhere is collected."""
 
-    def __init__(self, browser, address: str, width: int = 1200, height: int = 800, **context) -> None:
+    def __init__(
+        self, browser, address: str, width: int = 1200, height: int = 800, shows: str = ".clip", **context
+    ) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, **context)
         self.page = self.context.new_page()
         self.page.set_default_timeout(WAIT_MS)
@@ -94,7 +103,7 @@ class Listening:
             lambda asked: asked.url.startswith((address, "blob:")) or self.complaints.append(asked.url),
         )
         self.page.goto(address)
-        self.page.wait_for_selector(".clip")
+        self.page.wait_for_selector(shows)
 
     def until(self, script: str) -> None:
         """Wait until an expression holds. Playwright's own wait evaluates text, which the page's policy forbids."""
@@ -271,6 +280,9 @@ def test_filters_show_what_is_asked_for(listening: Listening) -> None:
     listening.until("document.querySelectorAll('.row:not(.heads)').length === 1")
     assert listening.page.locator(".clip:not(.dim)").count() == 1
     listening.page.select_option("select[name=shown]", "all")
+    listening.page.select_option("select[name=bits]", "0.5")
+    listening.until("document.querySelectorAll('.row:not(.heads)').length === 1")
+    listening.page.select_option("select[name=bits]", "1")
     listening.page.select_option("select[name='value dim']", "8")
     listening.until("document.querySelector('.label .values').textContent === 'dim 8'")
     listening.page.select_option("select[name=state]", "running")
@@ -331,6 +343,74 @@ def test_region_is_marked_dragged_into_the_tracklist_and_becomes_an_album(
     assert page.locator(".tracklist li").count() == 2
 
 
+def test_album_that_can_not_be_written_is_told_and_the_tracklist_is_kept(
+    listening: Listening, workspace: Workspace
+) -> None:
+    page = listening.page
+    workspace.storage.write("albums", b"a file is in the way")
+    page.click("#tab-songs")
+    page.click(".song .add >> nth=0")
+    page.fill("#album input[name=name]", "first")
+    page.click("#album button")
+    listening.until("document.querySelector('#album-said .wrong')?.textContent.includes('check space')")
+    workspace.storage.delete("albums")
+    page.reload()
+    page.click("#tab-songs")
+    page.fill("#album input[name=name]", "first")
+    page.click("#album button")
+    listening.until("document.querySelector('#album-said code')")
+    assert len(yaml.safe_load(workspace.album("first").read("album.yaml"))["tracklist"]) == 1
+    listening.complaints = [said for said in listening.complaints if "507" not in said]
+
+
+def test_command_is_copied_here_and_from_another_machine(workspace: Workspace, browser) -> None:
+    add_mark(workspace, "ann", "sweeps", "small", ("0001-dim16-rnn2-f4x16", 40), Mark(verdict="pick"))
+    with served(workspace, "small", host=ELSEWHERE) as (room, address):
+        for at in (address, address.replace("127.0.0.1", ELSEWHERE)):
+            window = Listening(browser, f"{at}/")
+            assert window.page.evaluate("isSecureContext") == (at == address)
+            window.page.click("#tab-picks")
+            window.page.click(".command button")
+            window.until("document.querySelector('.command button').textContent === 'Copied'")
+            window.page.click("#note")
+            window.press("Control+v")
+            assert window.page.input_value("#note") == room.generate_line()
+            window.context.close()
+
+
+def test_clip_that_copies_shows_it_and_plays_the_passage(listening: Listening, workspace: Workspace) -> None:
+    dataset = Dataset.open(workspace.dataset("toy"), workspace.storage.local / "copies")
+    copied = dataset.tracks[0][4_000:44_000] // 2
+    trial = "0001-dim16-rnn2-f4x16"
+    write_clips(workspace, "small", trial, 60, [copied], seconds=9.0, music=TrainingMusic(dataset))
+    listening.page.click(".clip[data-badges~=copy]")
+    listening.plays()
+    with listening.page.expect_response("**/passage/*") as answer:
+        listening.page.click(".beside")
+    assert answer.value.headers["content-type"] == "audio/flac"
+    listening.until("!document.querySelector('#stage').classList.contains('playing')")
+
+
+def test_sweep_that_has_only_begun_says_so_and_its_first_clips_appear(workspace: Workspace, browser) -> None:
+    write_sweep(workspace, "early", clips=1)
+    folder = workspace.sweep("early").local
+    manifests = {path: path.read_bytes() for path in folder.glob("trials/*/clips/*/manifest.json")}
+    for path, data in manifests.items():
+        path.write_bytes(data[:40])
+    with served(workspace, "early") as (_, address):
+        window = Listening(browser, f"{address}/", shows="#empty:not([hidden])")
+        assert window.page.text_content("#empty").startswith("No clips yet")
+        for tab in ("curves", "songs", "picks", "wall"):
+            window.page.click(f"#tab-{tab}")
+        window.page.click("#empty")
+        window.press("n", " ", "ArrowRight", "p")
+        for path, data in manifests.items():
+            path.write_bytes(data)
+        window.page.wait_for_selector(".clip")
+        window.context.close()
+    assert window.complaints == []
+
+
 def test_mark_that_can_not_be_saved_is_told_and_saved_later(
     listening: Listening, workspace: Workspace
 ) -> None:
@@ -381,7 +461,13 @@ def test_sweep_that_vanishes_is_told_on_the_page(listening: Listening, workspace
     listening.until(
         "document.querySelector('#trouble').textContent.includes('not in the workspace any more')"
     )
-    assert listening.page.locator(".clip").count() > 0
+    listening.page.click(".clip >> nth=0")
+    listening.until("document.querySelector('#about').textContent.includes(\"can't be played\")")
+    folder.with_name("away").rename(folder)
+    listening.until("document.querySelector('#trouble').hidden")
+    listening.page.click(".clip >> nth=1")
+    listening.plays()
+    listening.complaints = [said for said in listening.complaints if "404" not in said]
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

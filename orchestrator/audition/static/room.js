@@ -4,7 +4,7 @@ import { Desk, command, make } from "./songs.js";
 import { Keeper } from "./marks.js";
 import { Library } from "./library.js";
 import { Listener } from "./listen.js";
-import { SHOWN, SORTS, makeView, sortOrder } from "./view.js";
+import { BITS, SHOWN, SORTS, makeView, sortOrder } from "./view.js";
 import { Stage } from "./stage.js";
 import { Wall } from "./wall.js";
 import { get, getJson } from "./net.js";
@@ -19,7 +19,7 @@ const THEMES = ["", "light", "dark"];
 
 const facts = JSON.parse(document.body.dataset.facts);
 const library = new Library(facts);
-const choice = { values: {}, state: "any", shown: "all", badge: "any", sort: "bits", blind: 0 };
+const choice = { values: {}, state: "any", bits: "1", shown: "all", badge: "any", sort: "bits", blind: 0 };
 let order = [];
 let view = { rows: [], columns: [], clips: [], matches: () => true };
 let tab = "wall";
@@ -140,10 +140,10 @@ function refresh() {
   order = order.concat([...library.trials.keys()].filter((id) => !known.has(id)));
   view = makeView(library, choice, order);
   wall.show(view);
-  const none = view.rows.length === 0;
+  const none = view.rows.length === 0 || library.clips.size === 0;
   $("empty").hidden = !none;
   $("wall").hidden = none;
-  $("empty").textContent = library.trials.size === 0 || !library.clips.size && !view.filtering
+  $("empty").textContent = library.clips.size === 0
     ? "No clips yet: they appear here as checkpoints are made." : "No clip is like that; take a filter away.";
   tally();
 }
@@ -178,9 +178,10 @@ function choices() {
   });
   const states = [...new Set(values.map((trial) => trial.state))].sort();
   const badges = facts.badges.filter((_, at) => [...library.clips.values()].some((clip) => clip.flags & (1 << at)));
-  const sorts = Object.keys(SORTS).filter((name) => !["novelty", "variety"].includes(name) || values.some((trial) => name in trial.sorts));
+  const sorts = Object.keys(SORTS).filter((name) => !["novelty", "variety_db"].includes(name) || values.some((trial) => name in trial.sorts));
   parts.push(
     select("state", "state", [["any", "any"], ...states.map((state) => [state, state])], choice.state),
+    select("bits", "bits", BITS, choice.bits),
     select("shown", "show", Object.entries(SHOWN).map(([name, [text]]) => [name, text]), choice.shown),
     select("badge", "badges", [["any", "any"], ["none", "none"], ...badges.map(({ name }) => [name, name])], choice.badge),
     select("sort", "sort by", sorts.map((name) => [name, SORTS[name][0]]), choice.sort),
@@ -217,14 +218,27 @@ async function curves() {
 
 async function picks() {
   try {
-    const { lines } = await getJson("/generate");
-    $("picks-lead").textContent = lines.length
-      ? `${lines.length} picked ${lines.length > 1 ? "checkpoints" : "checkpoint"}, kept when others are pruned. Copy a line to make songs of it; they arrive under Songs.`
+    const { picked, line } = await getJson("/generate");
+    $("picks-lead").textContent = picked.length
+      ? `${picked.length} picked ${picked.length > 1 ? "checkpoints" : "checkpoint"}, kept when others are pruned. This command makes songs of ${picked.length > 1 ? "all of them" : "it"}; they arrive under Songs.`
       : "Nothing is picked yet. Press p while a clip plays: its checkpoint is kept when others are pruned.";
-    $("picks").replaceChildren(...lines.map(command));
+    $("picks").replaceChildren(...(line ? [command(line)] : []), make("ul", { className: "picked" }, ...picked.map(pickedOne)));
   } catch (error) {
     $("picks-lead").textContent = error.message;
   }
+}
+
+// A picked checkpoint; a press plays the clip that was picked, or its first.
+function pickedOne({ trial: id, step }) {
+  const trial = library.trials.get(id);
+  const cell = trial?.byStep.get(step);
+  const liked = (clip) => library.said(clip.id).verdict === "pick" || library.others(clip.id, "pick").length > 0;
+  const clip = cell?.clips.find(liked) ?? cell?.clips[0];
+  const name = `${trial.number} · step ${step.toLocaleString("en")}`;
+  const play = make("button", { type: "button", disabled: !clip, textContent: choice.blind ? "Play" : `▸ ${name}` });
+  play.addEventListener("click", () => chosen(clip.id));
+  const about = [library.label(trial), Number.isFinite(cell?.bits) && `${cell.bits.toFixed(3)} bits`].filter(Boolean).join(" · ");
+  return make("li", {}, play, make("span", { className: "blinded", textContent: about }));
 }
 
 function setBlind(on) {

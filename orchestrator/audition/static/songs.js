@@ -196,13 +196,10 @@ export function command(line) {
   const code = make("code", { textContent: line, tabIndex: 0 });
   const copy = make("button", { type: "button", textContent: "Copy" });
   copy.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(line);
-      copy.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(code); // no clipboard without https: it is selected instead
-      copy.textContent = "Selected";
-    }
+    getSelection().selectAllChildren(code); // to be seen, and to be copied by hand where the browser does not
+    // Pages of other machines have no clipboard without https: there the old command copies what is selected.
+    const copied = await (navigator.clipboard?.writeText(line).then(() => true, () => false) ?? document.execCommand("copy"));
+    copy.textContent = copied ? "Copied" : "Selected: press ctrl C";
   });
   return make("p", { className: "command" }, code, copy);
 }

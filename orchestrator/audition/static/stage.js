@@ -95,12 +95,14 @@ export class Stage {
     this.time = Object.assign(document.createElement("span"), { className: "time" });
     facts.append(this.time);
     if (!this.hooks.blind()) {
+      if (measures.novelty !== undefined) facts.append(` · novelty ${measures.novelty.toFixed(2)}`);
       if (measures.flatness !== undefined) facts.append(` · flatness ${measures.flatness.toFixed(3)}`);
       if (level !== undefined) facts.append(` · level ${level.toFixed(0).replace("-", "−")} ${measures.lufs == null ? "dB" : "LUFS"}`);
       if (this.listener.matched) facts.append(` · played ${about.gain > 0 ? "+" : ""}${about.gain.toFixed(1).replace("-", "−")} dB`);
     }
     if (parts.includes("copy") && measures.nearest) facts.prepend(this.beside(id, measures.nearest));
     $("about").replaceChildren(facts);
+    $("about").title = $("about").textContent; // where it is cut short
   }
 
   // The training passage that a song follows, to hear beside it.

@@ -9,13 +9,16 @@ export const SHOWN = {
   kept: ["not rejected", (said) => said.verdict !== "reject"],
 };
 
+// Trials by their fewest validation bits: so large a share of those that have any.
+export const BITS = [["1", "any"], ["0.5", "best half"], ["0.25", "best quarter"], ["0.1", "best tenth"]];
+
 export const SORTS = {
   bits: ["bits", (trial) => trial.best],
   number: ["number", (trial) => Number(trial.number)],
   newest: ["newest clips", (trial) => -(trial.cells.at(-1)?.seconds ?? -1)],
   rating: ["your rating", (trial, library) => -meanRating(trial, library)],
   novelty: ["novelty", (trial) => -(trial.sorts.novelty ?? -Infinity)],
-  variety: ["variety", (trial) => -(trial.sorts.variety ?? -Infinity)],
+  variety_db: ["variety", (trial) => -(trial.sorts.variety_db ?? -Infinity)],
 };
 
 function meanRating(trial, library) {
@@ -23,11 +26,12 @@ function meanRating(trial, library) {
   return ratings.length ? ratings.reduce((a, b) => a + b) / ratings.length : 0;
 }
 
-// choice: {values: {name: value}, state, shown, badge, sort, blind: 0 or a seed}
+// choice: {values: {name: value}, state, bits, shown, badge, sort, blind: 0 or a seed}
 export function makeView(library, choice, order) {
   const random = choice.blind ? seeded(choice.blind) : null;
   const matches = matcher(library, choice);
-  const trials = order.map((id) => library.trials.get(id)).filter((trial) => trial && trialMatches(library, trial, choice));
+  const most = mostBits(library, Number(choice.bits));
+  const trials = order.map((id) => library.trials.get(id)).filter((trial) => trial && trialMatches(library, trial, choice, most));
   const steps = [...new Set(trials.flatMap((trial) => trial.cells.map((cell) => cell.step)))].sort((a, b) => a - b);
   const anyOf = (trial) => trial.cells.some((cell) => cell.clips.some(matches));
   const filtering = choice.shown !== "all" || choice.badge !== "any";
@@ -42,7 +46,7 @@ export function makeView(library, choice, order) {
   const width = rows.reduce((most, row) => Math.max(most, row.cells.length), 0);
   const columns = random ? Array.from({ length: width }, () => "") : steps.map((step) => `step ${step.toLocaleString("en")}`);
   const clips = rows.flatMap((row) => row.cells.flatMap((cell) => (cell ? cell.clips : [])));
-  return { rows, columns, matches, clips, blind: Boolean(random), filtering };
+  return { rows, columns, matches, clips, blind: Boolean(random) };
 }
 
 // The ids of all trials in the order that was asked for; new ones come last until it is asked for again.
@@ -52,8 +56,15 @@ export function sortOrder(library, sort) {
   return [...key.keys()].sort((a, b) => key.get(a) - key.get(b) || number(a) - number(b));
 }
 
-function trialMatches(library, trial, choice) {
+function mostBits(library, share) {
+  if (share === 1) return Infinity;
+  const bits = [...library.trials.values()].map((trial) => trial.best).filter(Number.isFinite).sort((a, b) => a - b);
+  return bits[Math.max(0, Math.ceil(share * bits.length) - 1)];
+}
+
+function trialMatches(library, trial, choice, most) {
   if (choice.state !== "any" && trial.state !== choice.state) return false;
+  if (most !== Infinity && !(trial.best <= most)) return false;
   return library.facts.varied.every((name, at) => !choice.values[name] || choice.values[name] === trial.values[at]);
 }
 
