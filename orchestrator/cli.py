@@ -6,6 +6,7 @@ Verbs import what they need when they run, so that `--help` is there in a blink.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from orchestrator.ending import DONE, SOME_FAILED, run_app, stopped_cleanly
 from orchestrator.live import View, bar, console
 from orchestrator.verb_help import Verbs, taking
 from orchestrator.workspace import Workspace
+from samplernn.errors import BadInput
 
 if TYPE_CHECKING:
     from orchestrator.config import ExportConfig, SweepFile
@@ -292,11 +294,19 @@ def album(
 @app.command(
     cls=taking("samplernn.config:Experiment"), short_help="Say what this machine can do, and what is wrong."
 )
-def doctor(settings: Settings = None, workspace: Where = None) -> None:
+def doctor(
+    settings: Settings = None,
+    workspace: Where = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at every node of the cluster in $RAY_ADDRESS instead.")
+    ] = False,
+) -> None:
     """Say what this machine can do, and what is wrong with it; with settings, whether such a model fits into memory.
 
     Example: orchestrator doctor dim=2048 n_rnn=5 batch_size=128
     """
+    if cluster:
+        raise typer.Exit(_doctor_cluster(_open(workspace), settings))
     from orchestrator.asked import experiment_asked
     from orchestrator.doctor import examine, fits, render
 
@@ -319,6 +329,22 @@ def _open(where: str | None, quiet: bool = False) -> Workspace:
     if not quiet:
         out.print(f"workspace {workspace.storage}", style="dim", soft_wrap=True)
     return workspace
+
+
+def _doctor_cluster(workspace: Workspace, settings: list[str] | None) -> int:
+    from cluster.connect import connect
+    from orchestrator.doctor_cluster import examine_cluster, render_cluster
+
+    if settings:
+        raise BadInput(f"--cluster looks at nodes, not at a model: leave out {' '.join(settings)}")
+    if not os.environ.get("RAY_ADDRESS"):
+        raise BadInput(
+            "--cluster needs a cluster: on its head RAY_ADDRESS=auto; from here, orchestrator submit doctor --cluster"
+        )
+    with connect():
+        reports = examine_cluster(workspace)
+    out.print(render_cluster(reports))
+    return SOME_FAILED if any(report.state == "bad" for report in reports) else DONE
 
 
 def _dataset_again(workspace: Workspace, name: str, report: bool, config: ExportConfig | None) -> None:

@@ -8,6 +8,7 @@ from cluster.connect import connect
 from orchestrator.board import Board
 from orchestrator.config import SweepConfig, SweepFile
 from orchestrator.datasets import require_dataset
+from orchestrator.doctor_cluster import check_before
 from orchestrator.drift import check_same_config, refuse_other_config
 from orchestrator.journal import Journal
 from orchestrator.lease import hold
@@ -57,6 +58,7 @@ def _train(workspace: Workspace, asked: SweepFile, planned: list[PlannedTrial], 
     told, drain = None, HURRIED_DRAIN_S
     with view.showing(), connect():
         resources = per_trial(asked.resources)
+        check_before(workspace, console.print)
         _record(workspace, config, planned)
         shipping = start_shipper(workspace, config.name, asked.run.tracking, view.say)
         try:
