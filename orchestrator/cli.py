@@ -292,6 +292,54 @@ def album(
 
 
 @app.command(
+    cls=taking(),
+    short_help="Run a verb on a cluster, and follow it.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def submit(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[VERB ...]", show_default=False)] = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address",
+            metavar="URL",
+            help="The cluster's dashboard; an ssh tunnel makes it local.",
+            envvar="RAY_API_SERVER_ADDRESS",
+        ),
+    ] = "http://127.0.0.1:8265",
+    python: Annotated[
+        str | None,
+        typer.Option(
+            "--python",
+            metavar="PATH",
+            help="Interpreter on the head [default: the one that Ray runs with there].",
+        ),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Come back at once; the job goes on.")] = False,
+    attach: Annotated[str | None, typer.Option("--attach", metavar="JOB", help="Follow a job again.")] = None,
+    stop: Annotated[
+        str | None, typer.Option("--stop", metavar="JOB", help="End a job; checkpoints are committed first.")
+    ] = None,
+) -> None:
+    """Run a verb on a cluster with this checkout's code, and follow it. Ctrl-C leaves it running.
+
+    Audio is never sent: ingest from here into the workspace on storage that every node sees.
+
+    Example: orchestrator submit sweep configs/sweeps/overnight.yaml dataset=band -w s3://bucket/workspace
+    """
+    from cluster.jobs import Jobs
+    from orchestrator import submit as submission
+
+    if attach:
+        code = submission.attach(Jobs(address), attach, out)
+    elif stop:
+        code = submission.stop(Jobs(address), stop, out)
+    else:
+        code = submission.submit(words or [], address, python, detach, out)
+    raise typer.Exit(code)
+
+
+@app.command(
     cls=taking("samplernn.config:Experiment"), short_help="Say what this machine can do, and what is wrong."
 )
 def doctor(
