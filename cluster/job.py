@@ -6,8 +6,8 @@
 `ray submit` copies this file alone to the head and runs it there, by whatever `python` a login shell finds: so it needs
 nothing but Python's own library, and takes interpreter, code, address and token from the Ray that runs on the node.
 
-With --working-dir the folder of a job is a temporary copy, which Ray deletes when the job has ended. So a workspace that
-is relative, as the default is, is refused here: everything made in it would be lost.
+With --working-dir the folder of a job is a temporary copy, which Ray deletes when the job has ended. So a workspace
+that is relative, as the default is, is refused here: everything made in it would be lost.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TAKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "PYTHONPATH", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+_WHERE = "from importlib.util import find_spec; print(find_spec('orchestrator').origin)"
 _PYTHON, _ADDRESS = "--python_worker_command=", "--gcs-address="
 
 
@@ -97,15 +98,14 @@ def main() -> None:
 
 def _code(python: str, environment: Mapping[str, str]) -> Path:
     """The folder that the interpreter would import this project from, without importing it."""
-    looks = "import importlib.util as u, os; s = u.find_spec('orchestrator'); print(os.path.dirname(os.path.dirname(s.origin)))"
-    done = subprocess.run([python, "-c", looks], env=dict(environment), capture_output=True, text=True)
+    done = subprocess.run([python, "-c", _WHERE], env=dict(environment), capture_output=True, text=True)
     if done.returncode:
         sys.stderr.write(
             f"error: {python} has no orchestrator here; set the project up on every node (make setup), or upload it: "
             "orchestrator submit\n"
         )
         raise SystemExit(3)
-    return Path(done.stdout.strip())
+    return Path(done.stdout.strip()).parent.parent
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Jobs:
             self._client: Any = JobSubmissionClient(address)
 
     def submit(self, command: str, folder: Path, metadata: dict[str, str]) -> str:
-        """Start a shell command in an uploaded copy of a folder; returns the job's id. What is there is not sent again."""
+        """Start a shell command in an uploaded copy of a folder; returns the job's id. The same is not sent twice."""
         with self._explained():
             return str(
                 self._client.submit_job(
@@ -131,13 +131,14 @@ class Jobs:
                 else (f"there is none in {token_file()}")
             )
             raise Unreachable(
-                f"{self.address} wants the cluster's token (401) and {shown}; copy ~/.ray/auth_token from the head, mode 0600"
+                f"{self.address} wants the cluster's token (401) and {shown}; copy ~/.ray/auth_token "
+                "from the head, mode 0600"
             ) from error
         except ConnectionError as error:
             port = self.address.rpartition(":")[2]
             raise Unreachable(
-                f"no Ray dashboard answers at {self.address}; open the tunnel (ssh -N -L {port}:127.0.0.1:8265 HEAD), or "
-                "name another place with --address"
+                f"no Ray dashboard answers at {self.address}; open the tunnel (ssh -N -L {port}:127.0.0.1:8265 "
+                "HEAD), or name another place with --address"
             ) from error
         except RuntimeError as error:
             raise Unreachable(

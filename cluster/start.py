@@ -3,9 +3,9 @@
     python -m cluster.start head [--port=6379 and other options of `ray start --head`]
     python -m cluster.start join HEAD:6379 [--once] [options of `ray start`]
 
-`head` makes the token file if there is none, and comes back when the head runs. `join` stays, and starts Ray again when
-it has ended: a node that was cut off is declared dead, and comes back as a new one. `ray stop`, Ctrl-C or SIGTERM end it;
-with --once it comes back as `head` does.
+`head` makes the token file if there is none, and comes back when the head runs. `join` stays, and starts Ray again
+when it has ended: a node that was cut off is declared dead, and comes back as a new one. `ray stop`, Ctrl-C or SIGTERM
+end it; with --once it comes back as `head` does.
 """
 
 from __future__ import annotations
@@ -57,19 +57,21 @@ def head(options: Sequence[str]) -> None:
         "--include-dashboard=true",
         *without(options, "--dashboard-host"),
     ]
+    advice = _ADVICE.format(
+        token=token,
+        user=os.environ.get("USER") or "root",
+        host=value_of(options, "--node-ip-address") or os.uname().nodename,
+        port=value_of(options, "--port") or "6379",
+        dashboard=value_of(options, "--dashboard-port") or "8265",
+    )
+    if "--block" in options:  # it does not come back
+        sys.stdout.write(advice)
+        sys.stdout.flush()
     if subprocess.run([*_ray_start(), *words], env=environment(), stdout=sys.stderr).returncode:
         raise Unreachable(
             "the head did not start, see above; is another one running here? `ray stop` ends it"
         )
-    sys.stdout.write(
-        _ADVICE.format(
-            token=token,
-            user=os.environ.get("USER") or "root",
-            host=value_of(options, "--node-ip-address") or os.uname().nodename,
-            port=value_of(options, "--port") or "6379",
-            dashboard=value_of(options, "--dashboard-port") or "8265",
-        )
-    )
+    sys.stdout.write(advice)
 
 
 def refuse_open(mode: str, dashboard: str) -> None:
@@ -84,7 +86,8 @@ def refuse_open(mode: str, dashboard: str) -> None:
         )
     if not is_loopback(dashboard):
         sys.stderr.write(
-            f"the dashboard listens on {dashboard}: with the token, but unencrypted; 127.0.0.1 and an ssh tunnel is safer\n"
+            f"the dashboard listens on {dashboard}: with the token, but unencrypted; "
+            "127.0.0.1 and an ssh tunnel is safer\n"
         )
 
 
@@ -100,8 +103,8 @@ def join(address: str, options: Sequence[str]) -> None:
     """Make this machine a node of the cluster whose head is at host:port. Raises Unreachable without a token."""
     if use_token() is None:
         raise Unreachable(
-            f"there is no token for the head {address} in {token_file()} (or {MODE} is not token); copy the head's file "
-            "there, mode 0600"
+            f"there is no token for the head {address} in {token_file()} (or {MODE} is not token); copy the head's "
+            "file there, mode 0600"
         )
     command = [*_ray_start(), f"--address={address}", *without(options, "--once")]
     if "--once" in options:

@@ -34,7 +34,7 @@ def make_token() -> Path:
 
 
 def use_token() -> Path | None:
-    """Let Ray in this process, and what it starts, show the token; None where there is none. Call it before Ray is used.
+    """Let Ray in this process, and what it starts, show the token; None where there is none. To be called before Ray.
 
     Raises Unreachable when others can read the file.
     """

@@ -1,8 +1,8 @@
 """`submit`: a verb on the cluster's head, with this checkout's code, followed from here.
 
-What is sent is chosen, not filtered: the code, the kernels that were built here (git doesn't know them, and a node need
-not have a compiler; one that can't load them serves with portable PyTorch and says so), and the YAML and JSON files that
-the words name. Audio and datasets are never sent: they live on the workspace's storage.
+What is sent is chosen, not filtered: the code, the kernels that were built here (git doesn't know them, and a node
+need not have a compiler; one that can't load them serves with portable PyTorch and says so), and the YAML and JSON
+files that the words name. Audio and datasets are never sent: they live on the workspace's storage.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -70,7 +71,8 @@ def check_words(words: Sequence[str]) -> None:
         )
     if words[0] == "ingest" and len(words) > 1 and Path(words[1]).expanduser().exists():
         raise BadInput(
-            f"{words[1]} is on this machine, and submit sends no audio; ingest it from here into the cluster's storage: "
+            f"{words[1]} is on this machine, and submit sends no audio; ingest it from here into the cluster's "
+            "storage: "
             f"{shlex.join(['orchestrator', *words])}"
         )
 
@@ -103,7 +105,7 @@ def attach(jobs: Jobs, job: str, out: Console) -> int:
     if not first.ended:
         _say(out, f"Ctrl-C leaves it running; then: {attach_line(job)}; to end it: {stop_line(job)}")
     try:
-        ending = jobs.follow(job, lambda text: out.file.write(text) and out.file.flush())
+        ending = jobs.follow(job, partial(_print, out))
     except KeyboardInterrupt:
         _say(out, f"\nthe job goes on; to see it again: {attach_line(job)}; to end it: {stop_line(job)}")
         return 0
@@ -115,7 +117,7 @@ def stop(jobs: Jobs, job: str, out: Console) -> int:
     if not jobs.ending(job).ended:
         jobs.stop(job)
         _say(out, f"stopping {job}: its checkpoints are committed first")
-        attach_to = jobs.follow(job, lambda text: out.file.write(text) and out.file.flush())
+        attach_to = jobs.follow(job, partial(_print, out))
         _told(job, attach_to, out)
         return 0
     return _told(job, jobs.ending(job), out)
@@ -128,15 +130,18 @@ def _told(job: str, ending: Ending, out: Console) -> int:
     if ending.state == "STOPPED":
         _say(out, f"job {job} was stopped; this goes on where it was: {again}")
         return 130
-    if ending.code is None:
-        _say(
-            out,
-            f"job {job} failed: {ending.message.strip().splitlines()[0] if ending.message.strip() else 'its node died'}",
-        )
-    _say(
-        out, f"job {job} ended with {ending.code}; once the cause is gone, this goes on where it was: {again}"
+    how = (
+        f"ended with {ending.code}"
+        if ending.code is not None
+        else f"failed: {ending.message.strip() or 'its node died'}"
     )
+    _say(out, f"job {job} {how}; once the cause is gone, this goes on where it was: {again}")
     return ending.code if ending.code is not None else 3
+
+
+def _print(out: Console, text: str) -> None:
+    out.file.write(text)
+    out.file.flush()
 
 
 def attach_line(job: str) -> str:
