@@ -29,9 +29,10 @@ from report import Report
 
 from samplernn.config import ModelConfig
 from samplernn.folding import FoldedModel, fold
-from samplernn.generate.backend import Request
+from samplernn.generate.backend import Backend, Request
 from samplernn.generate.native_backend import PRECISIONS, NativeBackend, Precision, cpus
 from samplernn.generate.native_library import Library, load
+from samplernn.generate.torch_backend import TorchBackend
 from samplernn.model import SampleRNN
 
 RATE = 16_000
@@ -98,7 +99,12 @@ def rate(run: Callable[[], int], seconds: float) -> float:
 
 def native_run(backend: NativeBackend, songs: int) -> Callable[[], int]:
     """A block as the engine asks for it, of 1,024 samples a song; shorter for many songs, to save the reader's time."""
-    samples, at = 1024 if songs <= 8 else 256, [0]
+    return block_run(backend, songs, 1024 if songs <= 8 else 256)
+
+
+def block_run(backend: Backend, songs: int, samples: int) -> Callable[[], int]:
+    """Block after block of so many samples a song."""
+    at = [0]
 
     def run() -> int:
         backend.advance(request(backend.slots, songs, samples, at[0]))
@@ -181,6 +187,28 @@ def measure(name: str, options: argparse.Namespace, found: dict[str, float], rep
             )
 
 
+def measure_portable(name: str, options: argparse.Namespace, report: Report) -> None:
+    """What it costs that the native kernel could not be built: a worker of either kind, float32, one thread each."""
+    model = fold(SampleRNN.seeded(MODELS[name], 0))
+    for songs in (1, 8):
+        sides = {
+            "native": NativeBackend(model, songs, 1, "fp32", options.isa),
+            "portable": TorchBackend(model, songs, threads=1),
+        }
+        rates: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(options.rounds):
+            for side, backend in sides.items():
+                rates[side].append(rate(block_run(backend, songs, 64), options.seconds))
+        pairs = zip(rates["native"], rates["portable"], strict=True)
+        ratio = report.add(f"{name} native / portable {songs} songs", "ratio", [a / b for a, b in pairs])
+        portable = report.add(f"{name} portable {songs} songs", "samples/s", rates["portable"])
+        print(
+            f"{name:3} portable PyTorch {songs:3} songs {portable:12,.0f} samples/s on one thread, {ratio:.1f} times "
+            "slower than the native kernel",
+            flush=True,
+        )
+
+
 _START_UP = """
 import json, re, sys, time
 from pathlib import Path
@@ -227,6 +255,9 @@ def main() -> None:
     parser.add_argument("--models", default=None, help="of S, M, L, S3, L3")
     parser.add_argument("--songs", default=None, help="side by side")
     parser.add_argument("--precisions", default=None, help=", ".join(PRECISIONS))
+    parser.add_argument(
+        "--portable", action="store_true", help="only portable PyTorch beside the native kernel"
+    )
     parser.add_argument("--isa", default=None, help="amx, avx512 or avx2; the best there is by default")
     parser.add_argument("--threads", type=int, default=cpus())
     options = parser.parse_args()
@@ -244,10 +275,13 @@ def main() -> None:
     report = Report()
     found: dict[str, float] = {}
     for name in models:
+        if options.portable:
+            measure_portable(name, options, report)
+            continue
         if not quick or not found:
             floors(library, options.threads, report, found)
         measure(name, options, found, report)
-    for name in models:
+    for name in models if not options.portable else ():
         for precision in options.precisions if not quick else ("int8",):
             start_up(name, precision, options, report)
     report.add(

@@ -29,7 +29,7 @@ from samplernn.kernels import keep_heap
 from samplernn.splits import split_track
 from samplernn.step import train_step
 from samplernn.storage import Storage
-from samplernn.train import _fresh, _windows
+from samplernn.train import _windows, fresh
 from samplernn.windows import Batch, ChunkBatch
 
 RATE = 16_000
@@ -44,7 +44,7 @@ def made_dataset(folder: Storage, paths: list[Path]) -> Dataset:
         decode(path, RATE, blocks.append)
         pcm, track = np.concatenate(blocks), f"track-{index:03}"
         commit.write_commit(folder.at("tracks", track), {PCM: pcm_to_arrow([pcm])})
-        splits = split_track(len(pcm), RATE, track, valid=0.1, test=0.02, guard_seconds=0.25, seed=123)
+        splits = split_track([(0, len(pcm))], RATE, track, valid=0.1, test=0.02, guard_seconds=0.25, seed=123)
         rows.append({"id": track, "samples": len(pcm), "splits": splits})
     commit.write_record(folder, CARD, {"schema": 1, "name": "music", "sample_rate": RATE, "tracks": rows})
     return Dataset.open(folder, Path(folder.root) / "cache")
@@ -53,7 +53,7 @@ def made_dataset(folder: Storage, paths: list[Path]) -> Dataset:
 def ours(experiment: Experiment, dataset: Dataset, seconds: float) -> tuple[float, int]:
     """(held-out bits, steps) of this project."""
     keep_heap()
-    run, windows = _fresh(experiment, CPU), _windows(experiment, dataset)
+    run, windows = fresh(experiment, CPU), _windows(experiment, dataset)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         train_step(run, Batch.of(windows.at(run.step), experiment.model.context, CPU), experiment.train)

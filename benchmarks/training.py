@@ -26,7 +26,7 @@ from report import Report, machine
 from samplernn.config import Experiment, ModelConfig, TrainConfig
 from samplernn.kernels import keep_heap
 from samplernn.step import train_step
-from samplernn.train import _fresh
+from samplernn.train import fresh
 from samplernn.windows import Batch, Window
 
 MIB = 2**20
@@ -66,7 +66,7 @@ def make_step(side: str, config: ModelConfig, batch: int) -> Step:
     experiment = Experiment(
         model=config, train=TrainConfig(batch_size=batch, seq_len=SEQ_LEN, precision=precision)
     )
-    run = _fresh(experiment, torch.device("cpu"))
+    run = fresh(experiment, torch.device("cpu"))
     window = Window(codes.astype(np.int16), None, None, starts_chunk=False)
     return lambda: train_step(run, Batch.of(window, config.context, torch.device("cpu")), experiment.train)
 

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -24,6 +25,7 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "3600",
     # A task that asks for no GPU must see none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
@@ -34,6 +36,8 @@ _QUIET = {
 _QUIET_JOINING = {"RAY_BACKEND_LOG_LEVEL": "error", "RAY_NUM_REDIS_GET_RETRIES": "5"}
 _OBJECT_STORE = 256 * 2**20
 _ANSWER_S = 10.0
+_HEAD = "node:__internal_head__"
+"""A resource that Ray gives to the head alone."""
 
 
 class Unreachable(Exception):
@@ -136,13 +140,22 @@ def resources() -> dict[str, float]:
     return dict(ray.cluster_resources())
 
 
-def largest_node() -> dict[str, float]:
-    """The most of each resource that one alive node has: nothing bigger can ever be placed."""
+@dataclass(frozen=True)
+class Node:
+    """A node that is alive."""
+
+    id: str
+    resources: dict[str, float]
+    """Everything it has, in use or not: CPU, GPU ..."""
+    is_head: bool
+
+
+def alive_nodes() -> list[Node]:
+    """Every node of the cluster that is alive."""
     import ray
 
-    most: dict[str, float] = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            for name, amount in node["Resources"].items():
-                most[name] = max(most.get(name, 0.0), amount)
-    return most
+    return [
+        Node(node["NodeID"], node["Resources"], _HEAD in node["Resources"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]

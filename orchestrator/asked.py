@@ -17,6 +17,8 @@ from orchestrator.config import (
     GenerateFile,
     IngestConfig,
     PickConfig,
+    Retention,
+    RollbackConfig,
     SweepFile,
 )
 from orchestrator.debug import made_tiny
@@ -107,6 +109,16 @@ def pick_asked(words: list[str], drop: bool) -> tuple[PickConfig, str]:
     if (config.trial is None) != (config.step is None) or (drop and config.trial is None):
         raise BadInput("a checkpoint is a trial= and a step= together; leave both out to list the picks")
     return config, _listener(config.listener)
+
+
+def prune_asked(words: list[str]) -> Retention:
+    """`prune SWEEP name=value ...`."""
+    return _built(Retention, {}, words)
+
+
+def rollback_asked(words: list[str]) -> RollbackConfig:
+    """`rollback SWEEP trial=... step=...`."""
+    return _built(RollbackConfig, {}, words)
 
 
 def _listener(name: str | None) -> str:

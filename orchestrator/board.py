@@ -42,8 +42,9 @@ class TrialLine:
 class Board:
     """All trials of a sweep as reports come in."""
 
-    def __init__(self, name: str, planned: list[PlannedTrial]) -> None:
-        self.name = name
+    def __init__(self, name: str, planned: list[PlannedTrial], expected: int = 0) -> None:
+        """`expected` is the number of trials where more will come than are planned yet."""
+        self.name, self.expected = name, expected
         self.lines = {t.name: TrialLine(t.name, t.experiment.train.max_steps) for t in planned}
         self._clock: Clock | None = None
         self._taken = 0
@@ -68,13 +69,16 @@ class Board:
 
     def seen(self, trial: str, report: dict[str, Any]) -> None:
         """Take in one report of the scheduler."""
+        if report["kind"] == "planned":
+            self.lines.setdefault(trial, TrialLine(trial, report["max_steps"]))
+            return
         line = self.lines[trial]
         if report["kind"] == "end":
             line.state, line.reason = report["state"], report["reason"]
             if line.state == "done":
                 line.step = line.max_steps
             return
-        if report["kind"] == "failed":
+        if report["kind"] not in ("start", "log", "saved"):
             return
         line.state = "running"
         if report["kind"] != "start":
@@ -88,8 +92,15 @@ class Board:
     @property
     def eta_s(self) -> float | None:
         """Seconds until everything planned is done, if no trial is stopped early; None before there is a speed."""
-        left = sum(line.steps_left for line in self.lines.values())
+        left = self._steps()[1]
         return left * self._clock.seconds / self._taken if self._clock and self._taken else None
+
+    def _steps(self) -> tuple[int, int]:
+        """All steps that trials may take, and those that are left; trials yet to come are taken to be as long."""
+        total = sum(line.max_steps for line in self.lines.values())
+        left = sum(line.steps_left for line in self.lines.values())
+        coming = max(0, self.expected - len(self.lines)) * total // max(1, len(self.lines))
+        return total + coming, left + coming
 
     def render(self, height: int | None = None) -> Group:
         """The table, a bar and why trials failed; on a screen of `height` lines the trials that matter most."""
@@ -114,9 +125,8 @@ class Board:
         parts: list[RenderableType] = [table]
         if len(rows) < len(self.lines):
             parts.append(Text(f"and {len(self.lines) - len(rows)} more trials", style="dim"))
-        total = sum(line.max_steps for line in self.lines.values())
-        left_over = sum(line.steps_left for line in self.lines.values())
-        parts += [bar(total - left_over, total), Text(self.line(), style="dim")]
+        total, steps_left = self._steps()
+        parts += [bar(total - steps_left, total), Text(self.line(), style="dim")]
         parts += [Text(reason, style="red") for reason in self.failures(height and REASONS_SHOWN)]
         return Group(*parts)
 
@@ -131,6 +141,8 @@ class Board:
         """Everything in one line."""
         count = {state: sum(line.state == state for line in self.lines.values()) for state in COLOURS}
         told = ", ".join(f"{number} {state}" for state, number in count.items() if number)
+        if self.expected > len(self.lines):
+            told += f"{', ' if told else ''}{self.expected - len(self.lines)} to come"
         rated = [line for line in self.lines.values() if line.valid_bits is not None]
         best = min(rated, key=lambda line: line.valid_bits or 0.0, default=None)
         text = f"sweep {self.name}{self._clock or ''}: {told}"

@@ -105,11 +105,29 @@ def ingest(
     cls=taking("orchestrator.config:SweepFile"), short_help="Train many models; the worst are stopped early."
 )
 def sweep(
-    file: SweepFileArgument, settings: Settings = None, workspace: Where = None, debug: Debug = False
+    file: SweepFileArgument,
+    settings: Settings = None,
+    workspace: Where = None,
+    debug: Debug = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Say first what it will take (trials, GPU-hours, time, disk, money), then ask whether to start.",
+        ),
+    ] = False,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus", metavar="N", min=0, help="Plan for N GPUs (or CPU cores) instead of those there are."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Train many models over a space of settings; the worst are stopped early.
 
-    FILE.yaml says what all models share (base) and which values to try (space); configs/sweeps/ has two to start from.
+    FILE.yaml says what all models share (base) and which values to try (space); configs/sweeps/ has some to start from.
     At every checkpoint each model is evaluated and makes a few clips to listen to.
 
     Example: orchestrator sweep configs/sweeps/overnight.yaml dataset=band
@@ -117,7 +135,11 @@ def sweep(
     from orchestrator.asked import sweep_asked
 
     asked = sweep_asked(file, settings or [], debug)
-    _run_sweep(_open(workspace), asked)
+    _meant(asked, yes)
+    root = _open(workspace, quiet=as_json)
+    if (plan or gpus is not None or as_json) and not _agreed(root, asked, gpus, yes, as_json):
+        return
+    _run_sweep(root, asked)
 
 
 @app.command(cls=taking("orchestrator.config:SweepFile"), short_help="Train one model: a sweep of one trial.")
@@ -208,6 +230,49 @@ def pick(
     out.print(picks_text(root, name), markup=False, soft_wrap=True)
     for line in generate_from(root, name, picks):
         out.print(f"next: {line}", markup=False, soft_wrap=True)
+
+
+@app.command(cls=taking("orchestrator.config:Retention"), short_help="Remove checkpoints that nobody needs.")
+def prune(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")],
+    settings: Settings = None,
+    workspace: Where = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be removed, and its size.")
+    ] = False,
+) -> None:
+    """Remove the checkpoints of a sweep that nobody needs: neither among the best nor the newest, nor picked.
+
+    Clips always stay, and so do checkpoints that songs were made from. What a kill cut short is removed as well.
+
+    Example: orchestrator prune overnight best=1 --dry-run
+    """
+    from orchestrator.asked import prune_asked
+    from orchestrator.prune import prune as run_prune
+
+    retention = prune_asked(settings or [])
+    run_prune(_open(workspace), name, retention, dry=dry_run, console=out)
+
+
+@app.command(
+    cls=taking("orchestrator.config:RollbackConfig"),
+    short_help="Let a trial go on from an earlier checkpoint.",
+)
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="SWEEP")], settings: Settings = None, workspace: Where = None
+) -> None:
+    """Let a trial go on from an earlier checkpoint, also one that is done, stopped or failed.
+
+    What it did after that step no longer counts; nothing is to be deleted by hand. The sweep's own command then trains
+    it from there.
+
+    Example: orchestrator rollback overnight trial=0042 step=15000
+    """
+    from orchestrator.asked import rollback_asked
+    from orchestrator.rollback import rollback as run_rollback
+
+    config = rollback_asked(settings or [])
+    out.print(run_rollback(_open(workspace), name, config), markup=False, soft_wrap=True)
 
 
 @app.command(
@@ -410,12 +475,42 @@ def _dataset_again(workspace: Workspace, name: str, report: bool, config: Export
             out.print(f"{split}: {chunks:,} chunks in {path}", markup=False, soft_wrap=True)
 
 
+def _meant(asked: SweepFile, yes: bool) -> None:
+    """Ask whether a sweep of very many trials is what was meant. Raises BadInput where there is nobody to ask."""
+    from orchestrator.plan import MANY
+    from orchestrator.points import at_most
+    from samplernn.errors import BadInput
+
+    count = at_most(asked)
+    if count <= MANY or yes:
+        return
+    size = f"the space of sweep {asked.name} makes {count:,} trials"
+    if not sys.stdin.isatty():
+        raise BadInput(f"{size}; say --yes if that is meant, or use search=random num_samples=300")
+    typer.confirm(f"{size}; is that what you mean?", default=False, abort=True)
+
+
+def _agreed(workspace: Workspace, asked: SweepFile, gpus: float | None, yes: bool, as_json: bool) -> bool:
+    """Show the plan of a sweep; whether it is to be started."""
+    from orchestrator.sweep_plan import make_plan, shown
+
+    plan = make_plan(workspace, asked, gpus, console(stderr=True) if as_json else out)
+    if as_json:
+        sys.stdout.write(json.dumps(plan.to_json(), indent=1) + "\n")
+        return yes
+    out.print(shown(plan))
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        out.print("\nnothing is started; next: the same command without --plan, or with --yes")
+        return False
+    return typer.confirm("\nstart it now?", default=True)
+
+
 def _run_sweep(workspace: Workspace, asked: SweepFile) -> None:
-    from orchestrator.sweep import run_sweep, unfinished
+    from orchestrator.sweep import run_sweep
 
     view = run_sweep(workspace, asked, out)
-    if unfinished(view):
-        raise KeyboardInterrupt
     failed = [trial for trial in view.trials if trial.state == "failed"]
     for trial in failed:
         out.print(f"{trial.name} {trial.reason}", style="red", markup=False, soft_wrap=True)

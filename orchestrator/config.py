@@ -177,15 +177,15 @@ class SweepConfig(Frozen):
                 raise ValueError(
                     f"space.{name} is a grid, and tpe chooses what to try; write choice: instead, or use search: random"
                 )
-        if self.schedule.type == "asha" and self.space and self.schedule.grace_steps > self._longest:
+        if self.schedule.type == "asha" and self.space and self.schedule.grace_steps > self.longest:
             raise ValueError(
-                f"schedule.grace_steps {self.schedule.grace_steps} is above train.max_steps {self._longest}: "
+                f"schedule.grace_steps {self.schedule.grace_steps} is above train.max_steps {self.longest}: "
                 "no trial could ever be stopped; lower it or set schedule.type=none"
             )
         return self
 
     @property
-    def _longest(self) -> int:
+    def longest(self) -> int:
         """The most steps that a trial may take."""
         varied = self.space.get("train.max_steps")
         values = [] if varied is None else list(varied.span or varied.values or [])
@@ -319,6 +319,15 @@ class PickConfig(Frozen):
     """The checkpoint's step."""
     listener: str | None = None
     """Whose pick it is; null is this account's name."""
+
+
+class RollbackConfig(Frozen):
+    """`rollback SWEEP trial=... step=...`: a trial goes on from an earlier checkpoint."""
+
+    trial: str
+    """The trial, or its number."""
+    step: Annotated[int, Field(ge=0)]
+    """The checkpoint's step; what came after it no longer counts."""
 
 
 class AlbumTrack(Frozen):

@@ -17,7 +17,7 @@ from orchestrator.generate import generate
 from orchestrator.ingest import run_ingest
 from orchestrator.live import console, span
 from orchestrator.merge import build, load_yaml
-from orchestrator.sweep import run_sweep, unfinished
+from orchestrator.sweep import run_sweep
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
 
@@ -45,8 +45,6 @@ def main() -> None:
 
         _stage(out, began, 2, "sweep: six small models, the worst stopped early")
         view = run_sweep(workspace, build(SweepFile, load_yaml(_file("sweep"))), out)
-        if unfinished(view):
-            raise KeyboardInterrupt
 
         _stage(out, began, 3, "generate: songs from the best checkpoint, in a pool of two")
         data, how = _load("generate")

@@ -2,9 +2,13 @@
 
 Entries are records journal/<seq>.json with consecutive numbers, written by the one driver. A sweep's:
 
+    begin    gpus, budget              a run of the driver: the GPUs that a trial takes, what may be used
+    suggest  trial, number, overrides  tpe's next point; without a trial where it is `impossible`, for that reason
     start    trial, attempt, step      a worker began (or went on with) a trial
     report   trial, attempt, step, bits, decision
+    failure  trial, cause, reason      its worker failed (failures.py), and it is tried again
     end      trial, state (done | stopped | failed), reason
+    rollback trial, step, attempt      a person lets it go on from that checkpoint, whatever it came to
 
 and a batch of songs':
 
@@ -12,10 +16,15 @@ and a batch of songs':
     lost     number, reason, songs         it died or hung; its songs go back to the queue
     song     song                          a song is committed
     failed   song, reason                  it is given up
+
+Each also says when: `run` counts the drivers that opened the journal, and `at` is seconds of that driver's monotonic
+clock since it did. The order is that of `seq`: a clock that is set back, or in another time zone, changes nothing.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from samplernn import commit
@@ -23,27 +32,53 @@ from samplernn.errors import Damaged
 from samplernn.storage import Storage
 
 Entry = dict[str, Any]
+RUNNING = ("start", "report", "failure")
+"""Kinds of entries after which a trial is under way."""
 
 
 class Journal:
-    """The journal of one sweep or batch, open for appending; `entries` holds everything in its order."""
+    """The journal of one sweep or batch, open for appending; `entries` holds everything in its order.
 
-    def __init__(self, folder: Storage) -> None:
-        self._folder = folder.at("journal")
-        self.entries = read_journal(folder)
+    Without a folder it is kept in memory alone: a simulation's, which also has a clock of its own.
+    """
+
+    def __init__(self, folder: Storage | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder = None if folder is None else folder.at("journal")
+        self.entries = [] if folder is None else read_journal(folder)
         self._next = self.entries[-1]["seq"] + 1 if self.entries else 1
+        self._run = self.entries[-1].get("run", 1) + 1 if self.entries else 1
+        self._clock, self._opened = clock, clock()
 
     def add(self, kind: str, trial: str | None = None, **what: Any) -> Entry:
         """Commit one entry; returns when it is on storage."""
-        entry = {"seq": self._next, "kind": kind, **({} if trial is None else {"trial": trial}), **what}
-        commit.write_record(self._folder, f"{self._next:08d}.json", entry)
+        when = {"run": self._run, "at": round(self.now, 3)}
+        entry = {
+            "seq": self._next,
+            **when,
+            "kind": kind,
+            **({} if trial is None else {"trial": trial}),
+            **what,
+        }
+        if self._folder is not None:
+            commit.write_record(self._folder, f"{self._next:08d}.json", entry)
         self._next += 1
         self.entries.append(entry)
         return entry
 
+    @property
+    def now(self) -> float:
+        """Seconds since it was opened, as entries have them in `at`."""
+        return self._clock() - self._opened
+
     def ended(self) -> dict[str, Entry]:
-        """The end entry of every trial that has one."""
-        return {entry["trial"]: entry for entry in self.entries if entry["kind"] == "end"}
+        """The end entry of every trial that has one and was not rolled back since."""
+        ended: dict[str, Entry] = {}
+        for entry in self.entries:
+            if entry["kind"] == "end":
+                ended[entry["trial"]] = entry
+            elif entry["kind"] == "rollback":
+                ended.pop(entry["trial"], None)
+        return ended
 
 
 def read_journal(sweep: Storage) -> list[Entry]:

@@ -13,10 +13,10 @@ from rich.text import Text
 LINE_EVERY_S = 10.0
 
 
-def console() -> Console:
-    """Standard output: the terminal as it is; wide enough for a table where it is a file."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=140)
+def console(stderr: bool = False) -> Console:
+    """Standard output (or error): the terminal as it is; wide enough for a table where it is a file."""
+    out = Console(highlight=False, stderr=stderr)
+    return out if out.is_terminal else Console(highlight=False, width=140, stderr=stderr)
 
 
 class View:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from orchestrator.config import GenerateJob, SongSection
 from orchestrator.trials import SweepView
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import SOURCES, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, step_name
 from samplernn.audio import decode_flac, encode_flac
@@ -19,7 +19,6 @@ from samplernn.generate.piece import read_piece
 from samplernn.storage import Storage
 
 AUDIO, SIDECAR = "song.flac", "song.json"
-SOURCES = "sources.json"
 PIECES, PIECE_AUDIO = "recordings", "piece.flac"
 Pcm = npt.NDArray[np.int16]
 

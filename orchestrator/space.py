@@ -89,6 +89,13 @@ class Dimension(Frozen):
             return range(self.int[0], self.int[1] + 1, self.step or 1)
         return self.choice or self.grid
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of this dimension's."""
+        if self.values is not None:
+            return value in self.values
+        low, high = self.span or (0.0, 0.0)
+        return isinstance(value, builtins.int | float) and low <= value <= high
+
     def applies(self, point: Mapping[str, Any]) -> bool:
         """Whether `when` holds for the settings chosen so far; it does not where one of them is not set itself."""
         return all(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rich.console import Console
 
 from cluster.connect import connect
 from orchestrator.board import Board
-from orchestrator.config import SweepConfig, SweepFile
+from orchestrator.budget import BudgetMeter, Meter
+from orchestrator.config import SweepFile
 from orchestrator.datasets import require_dataset
 from orchestrator.doctor_cluster import check_before
 from orchestrator.drift import check_same_config, refuse_other_config
 from orchestrator.journal import Journal
 from orchestrator.lease import hold
 from orchestrator.live import View
-from orchestrator.on_ray.tuner import per_trial, run_trials
-from orchestrator.plan import PlannedTrial, plan
+from orchestrator.next_trials import count_left
+from orchestrator.on_ray.fitting import per_trial
+from orchestrator.on_ray.tuner import run_trials
+from orchestrator.plan import plan
+from orchestrator.points import at_most
+from orchestrator.room import require_room
 from orchestrator.tracking.start import require_trackable, start_shipper
 from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
-from samplernn import commit
 
 DRAIN_S = 30.0
 HURRIED_DRAIN_S = 5.0
@@ -29,40 +36,52 @@ def run_sweep(workspace: Workspace, asked: SweepFile, console: Console) -> Sweep
     """Run a sweep, or go on with it; returns how it stands afterwards.
 
     Raises BadInput before anything is written when the dataset is missing or damaged, a trial is impossible, the name
-    is taken by another config, another driver is at work, W&B can't do what was asked or a trial fits no node.
+    is taken by another config, another driver is at work, W&B can't do what was asked or a trial fits no node;
+    StorageError when the disk is nearly full.
     """
     config, run = asked.sweep, asked.run
-    planned = plan(config)
+    plan(config)
     folder = workspace.sweep(config.name)
     require_trackable(run.tracking)
     require_dataset(workspace, config.dataset)
     with hold(folder):
         refuse_other_config(folder, CONFIG, config)
-        ended = Journal(folder).ended()
-        if all(trial.name in ended and ended[trial.name]["final"] for trial in planned):
-            console.print(f"sweep {config.name} is finished: nothing to train", highlight=False)
+        require_room(folder, run.free_disk_gb)
+        journal = Journal(folder)
+        left, over = count_left(config, journal), Meter(journal.entries).spent().used_up(asked.budget)
+        if left and over is None:
+            _train(workspace, asked, journal, console)
+            left, over = count_left(config, journal), BudgetMeter(asked.budget, journal).used_up()
+        else:
+            why = "is finished" if not left else "has no budget left"
+            console.print(f"sweep {config.name} {why}: nothing to train", highlight=False)
             shipping = start_shipper(workspace, config.name, run.tracking, console.print)
             if shipping is not None:
                 console.print(shipping.finish(DRAIN_S), markup=False, soft_wrap=True)
-        else:
-            _train(workspace, asked, planned, console)
-    return SweepView.open(workspace, config.name)
+    if left and over is not None:
+        rest = f"{left} trials are not at their end and go on with a larger budget and the same command"
+        console.print(f"the budget is used up: {over}; {rest}", markup=False, soft_wrap=True)
+    view = SweepView.open(workspace, config.name)
+    if over is None and any(trial.state in ("waiting", "running") for trial in view.trials):
+        raise KeyboardInterrupt
+    return view
 
 
-def _train(workspace: Workspace, asked: SweepFile, planned: list[PlannedTrial], console: Console) -> None:
+def _train(workspace: Workspace, asked: SweepFile, journal: Journal, console: Console) -> None:
     config = asked.sweep
     known = workspace.sweep(config.name).exists(CONFIG)
-    board = Board.of(SweepView.open(workspace, config.name)) if known else Board(config.name, planned)
+    board = Board.of(SweepView.open(workspace, config.name)) if known else Board(config.name, plan(config))
+    board.expected = at_most(config)
     board.begin()
     view = View(console, lambda: board.render(console.size.height), board.line)
     told, drain = None, HURRIED_DRAIN_S
     with view.showing(), connect():
-        resources = per_trial(asked.resources)
+        share = per_trial(asked.resources)
         check_before(workspace, console.print)
-        _record(workspace, config, planned)
+        check_same_config(workspace.sweep(config.name), CONFIG, config)
         shipping = start_shipper(workspace, config.name, asked.run.tracking, view.say)
         try:
-            run_trials(workspace, config, asked.run, resources, planned, board.seen, view.tick)
+            run_trials(workspace, asked, share, journal, Teller(board, view.say).seen, view.tick, view.say)
             drain = DRAIN_S
         finally:
             if shipping is not None:
@@ -71,18 +90,23 @@ def _train(workspace: Workspace, asked: SweepFile, planned: list[PlannedTrial], 
         view.say(told)
 
 
-def _record(workspace: Workspace, config: SweepConfig, planned: list[PlannedTrial]) -> None:
-    """The configs beside the output: the sweep's, and each trial's."""
-    check_same_config(workspace.sweep(config.name), CONFIG, config)
-    for trial in planned:
-        body = {
-            "name": trial.name,
-            "experiment": trial.experiment.model_dump(mode="json"),
-            "overrides": trial.overrides,
-        }
-        workspace.trial(config.name, trial.name).create(CONFIG, commit.record_bytes(body))
+class Teller:
+    """What a run of a sweep says at once: that a trial failed, that trials pause, and that they go on."""
 
+    def __init__(self, board: Board, say: Callable[[str], None]) -> None:
+        self._board, self._say = board, say
+        self._paused: set[str] = set()
 
-def unfinished(view: SweepView) -> int:
-    """Trials that a sweep still has to train."""
-    return sum(trial.state in ("waiting", "running") for trial in view.trials)
+    def seen(self, trial: str, report: dict[str, Any]) -> None:
+        """Take in one report of the scheduler."""
+        self._board.seen(trial, report)
+        if report["kind"] == "failure" or (report["kind"] == "end" and report["state"] == "failed"):
+            self._say(f"{trial} {report['reason']}")
+        if report["kind"] == "paused":
+            if not self._paused:
+                self._say(f"paused, nothing is lost: {report['reason']}")
+            self._paused.add(trial)
+        elif trial in self._paused:
+            self._paused.remove(trial)
+            if not self._paused:
+                self._say("going on: there is room again")

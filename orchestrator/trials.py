@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config import SweepConfig
-from orchestrator.journal import read_journal
-from orchestrator.plan import PlannedTrial, plan
+from orchestrator.journal import RUNNING, read_journal
+from orchestrator.plan import PlannedTrial, trials_of
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, read_metrics, step_name
@@ -71,9 +71,12 @@ class SweepView:
         for entry in journal:
             if entry["kind"] == "end":
                 states[entry["trial"]] = (entry["state"], entry["reason"])
-            else:
+            elif entry["kind"] in RUNNING:
                 states[entry["trial"]] = ("running", "")
-        return cls(config, [_read_trial(workspace, name, trial, states) for trial in plan(config)])
+            elif entry["kind"] == "rollback":
+                states[entry["trial"]] = ("waiting", "")
+        trials = trials_of(config, journal)
+        return cls(config, [_read_trial(workspace, name, trial, states) for trial in trials])
 
     def best(self) -> TrialView | None:
         """The trial with the fewest validation bits."""
@@ -96,3 +99,11 @@ def _read_trial(
             continue  # an uncommitted or damaged commit does not exist
         clips.append(ClipSet(step, about["seconds"], clip_folder, measures))
     return TrialView(trial.name, trial.experiment, state, reason, read_metrics(folder), clips)
+
+
+def trial_named(names: list[str], asked: str, sweep: str) -> str:
+    """The trial of that name or number. Raises BadInput when there is none."""
+    found = [name for name in names if name == asked or name.partition("-")[0] == asked]
+    if len(found) != 1:
+        raise BadInput(f"sweep {sweep} has no trial {asked!r}; it has: {', '.join(names[:20])}")
+    return found[0]

@@ -24,6 +24,8 @@ from samplernn.storage import Storage
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 CONFIG = "config.json"
+SOURCES = "sources.json"
+"""What a batch of songs is made from."""
 BORN = "born.json"
 """A sweep's own random token: two sweeps of one name in two workspaces are two groups of W&B runs."""
 

@@ -36,15 +36,20 @@ class Lineage:
 
 def read_lineage(trial: Storage) -> Lineage:
     """All attempts of a trial so far."""
+    return Lineage({attempt: int(body["start_step"]) for attempt, body in attempts(trial).items()})
+
+
+def attempts(trial: Storage) -> dict[int, dict[str, Any]]:
+    """The record of every attempt of a trial so far."""
     folder = trial.at("attempts")
-    starts = {}
+    found = {}
     for name in folder.names():
         if match := _ATTEMPT.match(name):
             try:
-                starts[int(match[1])] = int(commit.read_record(folder, name)["start_step"])
+                found[int(match[1])] = commit.read_record(folder, name)
             except Damaged:
                 continue  # killed while it was written: nothing of that attempt exists yet
-    return Lineage(starts)
+    return found
 
 
 def begin_attempt(trial: Storage, start_step: int, **about: Any) -> int:
@@ -69,8 +74,13 @@ def list_commits(trial: Storage, kind: str) -> list[tuple[int, int]]:
     Manifests are not read here; whoever loads one verifies it.
     """
     lineage = read_lineage(trial)
-    found = [(int(m[1]), int(m[2])) for name in trial.at(kind).names() if (m := _STEP.match(name))]
-    return sorted((step, attempt) for step, attempt in found if lineage.keeps(step, attempt))
+    return [at for at in list_folders(trial, kind) if lineage.keeps(*at)]
+
+
+def list_folders(trial: Storage, kind: str) -> list[tuple[int, int]]:
+    """(step, attempt) of every commit folder of a kind, also of those that don't count, oldest first."""
+    names = trial.at(kind).names()
+    return sorted((int(match[1]), int(match[2])) for name in names if (match := _STEP.match(name)))
 
 
 def write_metrics(trial: Storage, attempt: int, seq: int, rows: list[dict[str, Any]]) -> None:

@@ -104,6 +104,14 @@ def load_model(folder: Storage) -> tuple[SampleRNN, About]:
 
 def save_state(trial: Storage, attempt: int, training: Training) -> None:
     """Commit what going on from this step needs, then drop all but the newest states."""
+    write_state(trial, attempt, training)
+    for step, older in list_commits(trial, "state")[:-STATES_KEPT]:
+        name = step_name(step, older)
+        commit.delete_commit(trial.at("state", name), trial.at("state"), name)
+
+
+def write_state(trial: Storage, attempt: int, training: Training) -> None:
+    """Commit what going on from this step needs."""
     tensors = {f"{_HIDDEN}{i}": state for i, state in enumerate(training.hidden)}
     names = [name for name, _ in training.model.named_parameters()]
     for index, values in training.optimiser.state_dict()["state"].items():
@@ -114,11 +122,8 @@ def save_state(trial: Storage, attempt: int, training: Training) -> None:
             {"step": training.step, "seconds": training.seconds, "best_bits": training.best_bits}
         ),
     }
-    folder = trial.at("state")
-    name = step_name(training.step, attempt)
-    commit.write_commit(folder.at(name), files, step=training.step, attempt=attempt)
-    for step, older in list_commits(trial, "state")[:-STATES_KEPT]:
-        commit.delete_commit(folder.at(step_name(step, older)), folder, step_name(step, older))
+    folder = trial.at("state", step_name(training.step, attempt))
+    commit.write_commit(folder, files, step=training.step, attempt=attempt)
 
 
 def resume(trial: Storage, training: Training) -> About | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,6 +162,14 @@ class Storage:
             infos = self.fs.get_file_info(pafs.FileSelector(self.root, allow_not_found=True, recursive=True))
         files = [info for info in infos if info.type == pafs.FileType.File]
         return sorted((info.path.removeprefix(self.root).lstrip("/"), info.size) for info in files)
+
+    def free_bytes(self) -> int | None:
+        """Bytes that are free on the disk of this folder; None on an object store, which has no end."""
+        if self.local is None:
+            return None
+        there = next(path for path in (self.local, *self.local.parents) if path.exists())
+        with self._named("look for free space"):
+            return shutil.disk_usage(there).free
 
     def delete(self, name: str) -> None:
         """Delete an object or a whole folder; nothing happens when it is not there."""

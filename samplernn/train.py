@@ -74,7 +74,7 @@ def train(
     config = experiment.train
     kernels.keep_heap()
     torch.set_float32_matmul_precision(PRECISION[config.precision] if device.type == "cuda" else "highest")
-    run = _fresh(experiment, device)
+    run = fresh(experiment, device)
     resumed = resume(trial, run)
     attempt = begin_attempt(trial, run.step, **{**about, "passes": kernels.passes()})
     log = _MetricsLog(trial, attempt)
@@ -129,7 +129,8 @@ def _walk(
         bits, since, clock = torch.zeros((), device=device), 0, time.perf_counter()
 
 
-def _fresh(experiment: Experiment, device: torch.device) -> Training:
+def fresh(experiment: Experiment, device: torch.device) -> Training:
+    """A run at step 0."""
     config = experiment.train
     model = SampleRNN.seeded(experiment.model, config.seed).to(device)
     bits = torch.compile(model.bits) if config.compile and device.type == "cuda" else model.bits

@@ -54,14 +54,18 @@ def tiny_experiment(**train) -> Experiment:
 
 
 def wait_until(
-    process: subprocess.Popen[Any], condition: Callable[[], bool], what: str, seconds: float = 180
+    process: subprocess.Popen[Any],
+    condition: Callable[[], bool],
+    what: str,
+    seconds: float = 180,
+    every: float = 0.2,
 ) -> None:
     """Wait until something that a running process does can be seen; fails when the process ends before."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
         try:
-            code = process.wait(0.2)
+            code = process.wait(every)
         except subprocess.TimeoutExpired:
             continue
         assert condition(), f"the process ended with {code} before {what}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from orchestrator.config import AlbumConfig, GenerateFile, IngestConfig, SweepFile
+from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml
 from orchestrator.plan import plan
 from samplernn.config import ModelConfig
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
 FILES = sorted(path for path in CONFIGS.rglob("*") if path.is_file())
 
 
@@ -57,3 +60,21 @@ CHECKS = {
 def test_shipped_config_parses_by_the_class_of_its_folder(path: Path) -> None:
     assert path.suffix == ".yaml", f"{path.name}: configs/ holds .yaml files only"
     CHECKS[path.relative_to(CONFIGS).parts[0]](path)
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+)
+def test_yaml_in_the_readme_is_what_it_says_it_is(block: str, tmp_path: Path) -> None:
+    path = tmp_path / "readme.yaml"
+    path.write_text(block)
+    (check_sweep if "space:" in block else check_album)(path)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_sweep_made_tiny_for_debug_is_a_sweep_of_a_few_small_models(path: Path) -> None:
+    asked = made_tiny(build(SweepFile, {"name": path.stem, "dataset": "any", **load_yaml(path)}))
+    trials = plan(asked.sweep)
+    assert 1 < len(trials) <= 8
+    assert {trial.experiment.train.max_steps for trial in trials} == {8}
+    assert max(trial.experiment.model.dim for trial in trials) <= 32

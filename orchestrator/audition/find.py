@@ -6,7 +6,7 @@ import yaml
 
 from orchestrator.config import PickConfig
 from orchestrator.picks import PICK, Mark, Marks, add_mark
-from orchestrator.trials import SweepView
+from orchestrator.trials import SweepView, trial_named
 from orchestrator.workspace import CONFIG, Workspace, check_name
 from samplernn import commit
 from samplernn.attempts import list_commits
@@ -43,7 +43,7 @@ def choose(
     """Pick or drop the checkpoint that is named, if one is; returns all that are picked. Raises BadInput."""
     names = [trial.name for trial in SweepView.open(workspace, sweep).trials]
     if config.trial is not None and config.step is not None:
-        trial = _trial(names, config.trial, sweep)
+        trial = trial_named(names, config.trial, sweep)
         steps = sorted({step for step, _ in list_commits(workspace.trial(sweep, trial), "model")})
         if config.step not in steps and not drop:
             raise BadInput(f"{trial} has no checkpoint at step {config.step}; there are: {steps[:20]}")
@@ -65,10 +65,3 @@ def picks_text(workspace: Workspace, sweep: str) -> str:
             clip = f" clip {int(item[2]) + 1}" if len(item) > 2 else ""
             lines.append(f"{item[0]} step {int(item[1]):,}{clip}  picked by {', '.join(who)}")
     return "\n".join(lines) or f"nothing is picked in {sweep} yet; listen: orchestrator audition {sweep}"
-
-
-def _trial(names: list[str], asked: str, sweep: str) -> str:
-    found = [name for name in names if name == asked or name.partition("-")[0] == asked]
-    if len(found) != 1:
-        raise BadInput(f"sweep {sweep} has no trial {asked!r}; it has: {', '.join(names[:20])}")
-    return found[0]

@@ -17,8 +17,9 @@ from typing import Any
 
 from orchestrator.audition.badges import BROKEN, SORTS, flags
 from orchestrator.config import SweepConfig
+from orchestrator.journal import RUNNING
 from orchestrator.pages.sweep_section import setting
-from orchestrator.plan import PlannedTrial, plan
+from orchestrator.plan import PlannedTrial, plan, trials_of
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, read_metrics, step_name
@@ -92,7 +93,8 @@ class SweepIndex:
                 f"there is no sweep {name!r} in {workspace.storage}; there are: {known}"
             ) from error
         self.version, self.trouble, self.ready = 0, "", False
-        self.trials = {t.name: Trial(t, opaque("trial", name, t.name)) for t in plan(self.config)}
+        self.trials: dict[str, Trial] = {}
+        self._add(plan(self.config))
         self.cells: dict[str, Cell] = {}
         self._broken: set[str] = set()
         self._entries, self._count = 0, 0
@@ -144,6 +146,10 @@ class SweepIndex:
         """What the page gets of every trial that changed after a version."""
         return (trial.shown for trial in list(self.trials.values()) if trial.version > since)
 
+    def _add(self, planned: list[PlannedTrial]) -> None:
+        """A new mapping, because others walk through the one that is there."""
+        self.trials = self.trials | {t.name: Trial(t, opaque("trial", self.name, t.name)) for t in planned}
+
     def _say(self, trouble: str) -> None:
         self.trouble = trouble
 
@@ -156,8 +162,14 @@ class SweepIndex:
             except (FileNotFoundError, Damaged):
                 break  # it is being written; a gap in the middle is for the sweep itself to refuse
             self._entries += 1
-            ended = entry["kind"] == "end"
-            states[entry["trial"]] = (entry["state"], entry["reason"]) if ended else ("running", "")
+            if entry["kind"] == "end":
+                states[entry["trial"]] = (entry["state"], entry["reason"])
+            elif entry["kind"] in RUNNING:
+                states[entry["trial"]] = ("running", "")
+            elif entry["kind"] == "rollback":
+                states[entry["trial"]] = ("waiting", "")
+            elif entry["kind"] == "suggest":
+                self._add(trials_of(self.config, [entry]))
         return states
 
     def _read_trial(self, trial: Trial, state: tuple[str, str]) -> None:

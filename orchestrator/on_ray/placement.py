@@ -18,6 +18,11 @@ def assigned_device() -> torch.device:
     return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
 
 
+def assigned_cores() -> int:
+    """Threads for this worker: what Ray assigned, which it also puts in OMP_NUM_THREADS."""
+    return max(1, int(float(os.environ.get("OMP_NUM_THREADS", "1"))))
+
+
 def whereabouts(device: torch.device) -> dict[str, Any]:
     """Facts for the record: the node, the GPUs that Ray assigned and those the process can see, and the arithmetic."""
     return {

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.config import Schedule
+from orchestrator.failures import Failure, Preempted, SameFailure, again
 from orchestrator.journal import Journal
-from samplernn.errors import Damaged
+from samplernn.errors import Damaged, Diverged, OutOfMemory, SampleRNNError, StorageError
 
 Report = dict[str, Any]
 
@@ -26,7 +31,10 @@ class _Named:
 class Decisions:
     """Which trial goes on: ASHA's state, rebuilt from the journal; every report is journalled with its decision."""
 
-    def __init__(self, schedule: Schedule, max_steps: dict[str, int], journal: Journal) -> None:
+    def __init__(
+        self, schedule: Schedule, max_steps: dict[str, int], journal: Journal, longest: int | None = None
+    ) -> None:
+        """`max_steps` by trial may grow while the sweep runs; `longest` is then the most that any trial will take."""
         self._journal, self._max_steps = journal, max_steps
         self._asha = None
         if schedule.type == "asha":
@@ -36,7 +44,7 @@ class Decisions:
                 mode="min",
                 grace_period=schedule.grace_steps,
                 reduction_factor=schedule.reduction_factor,
-                max_t=max(max_steps.values()),
+                max_t=longest or max(max_steps.values()),
                 stop_last_trials=False,
             )
         self._known: dict[str, _Named] = {}
@@ -48,8 +56,12 @@ class Decisions:
         self._journal.add("report", trial, attempt=attempt, step=step, bits=bits, decision=decision)
         return decision
 
+    def at_end(self, trial: str, step: int) -> bool:
+        """Whether a trial has taken all its steps."""
+        return step >= self._max_steps[trial]
+
     def _decide(self, trial: str, step: int, bits: float) -> str:
-        if self._asha is None or step >= self._max_steps[trial]:
+        if self._asha is None or self.at_end(trial, step):
             return str(TrialScheduler.CONTINUE)
         if trial not in self._known:
             self._known[trial] = _Named(trial)
@@ -71,43 +83,105 @@ class Decisions:
 
 
 class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
-    """What Tune calls. FIFO in placing trials; results go to the journal and to Decisions."""
+    """What Tune calls. FIFO in placing trials; results go to the journal and to Decisions, failures to failures.py.
 
-    def __init__(self, decisions: Decisions, journal: Journal, seen: Callable[[str, Report], None]) -> None:
+    Tune itself is told to try every failed trial again; one that may not be is taken from it when it is queued.
+    """
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        journal: Journal,
+        retries: int,
+        seen: Callable[[str, Report], None],
+        used_up: Callable[[], str | None] = lambda: None,
+    ) -> None:
         super().__init__()
-        self._decisions, self._journal, self._seen = decisions, journal, seen
+        self._decisions, self._journal, self._retries, self._seen = decisions, journal, retries, seen
+        self._used_up = used_up
+        self._told: set[str] = set()
         self._ended: set[str] = set()
+        self._hung: dict[str, float] = {}
+        self._same = SameFailure()
+        self.hopeless: str | None = None
+        """The error that every trial so far has failed with, once that is certain."""
+        self.broke: StorageError | None = None
+        """What stopped the journal; Tune wraps it in a stack of its own."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Report) -> str:
         name, kind = trial_name(trial), result.get("kind")
-        if result.get("done") or name in self._ended:  # Tune repeats the last report when a trial returns
-            return str(TrialScheduler.CONTINUE)
         self._seen(name, result)
         if kind == "start":
-            self._journal.add("start", name, attempt=result["attempt"], step=result["step"])
-        if kind == "failed":
-            # A model that diverged would do so again; what was wrong with the storage or the machine may be mended.
-            self._end(name, "failed", result["reason"], final=result["reason"].startswith("diverged"))
+            self._add("start", name, attempt=result["attempt"], step=result["step"])
         if kind == "saved":
-            decision = self._decisions.report(name, result["attempt"], result["step"], result["bits"])
+            with self._storage():
+                decision = self._decisions.report(name, result["attempt"], result["step"], result["bits"])
             if decision == TrialScheduler.STOP:
-                self._end(name, "stopped", f"by the schedule at step {result['step']}", final=True)
-            return decision
+                self._end(name, **_stopped(result["step"]))
+                return decision
+        return self._within_budget(tune_controller, trial, result)
+
+    def _within_budget(self, tune_controller: Any, trial: Trial, result: Report) -> str:
+        """Once the budget is used up: nothing new starts, and what runs ends with its next checkpoint, made at once."""
+        reason = self._used_up()
+        if reason is None:
+            return str(TrialScheduler.CONTINUE)
+        for waiting in [other for other in tune_controller.get_trials() if other.status == Trial.PENDING]:
+            tune_controller.stop_trial(waiting)
+        name = trial_name(trial)
+        if result["kind"] == "saved" and not self._decisions.at_end(name, result["step"]):
+            self._end(name, "stopped", f"budget: {reason}", final=False)
+            return str(TrialScheduler.STOP)
+        if name not in self._told:
+            self._told.add(name)
+            trial.temporary_state.ray_actor.end_soon.remote()
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Report) -> None:
         if trial_name(trial) not in self._ended:
             self._end(trial_name(trial), "done", "", final=True)
 
-    def gave_up(self, trial: Trial, reason: str) -> None:
-        """A trial failed more often than its retries: the same command may try it again later."""
-        if trial_name(trial) not in self._ended:
-            self._end(trial_name(trial), "failed", reason, final=False)
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Its worker failed: journal what comes of it."""
+        name, failure = trial_name(trial), classify(_error_of(trial))
+        if name in self._hung:
+            failure = Failure("killed", f"no sign of progress for {self._hung.pop(name):g} s")
+        if again(self._journal.entries, name, failure, self._retries):
+            self._add("failure", name, cause=failure.cause, reason=failure.reason)
+            self._seen(name, {"kind": "failure", "reason": f"{failure}; it is tried again"})
+            return
+        self._end(name, "failed", str(failure), final=failure.final, failure=failure)
+        if self.hopeless:
+            tune_controller.request_stop_experiment()
 
-    def _end(self, name: str, state: str, reason: str, *, final: bool) -> None:
-        self._journal.add("end", name, state=state, reason=reason, final=final)
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Tune queues every failed trial again."""
+        if trial_name(trial) in self._ended or self._used_up():
+            tune_controller.stop_trial(trial)
+
+    def hung(self, trial: Trial, seconds: float) -> None:
+        """Its worker has said nothing for so long, and is being killed."""
+        self._hung[trial_name(trial)] = seconds
+
+    def _end(
+        self, name: str, state: str, reason: str, *, final: bool, failure: Failure | None = None
+    ) -> None:
+        self._add("end", name, state=state, reason=reason, final=final)
         self._ended.add(name)
         self._seen(name, {"kind": "end", "state": state, "reason": reason})
+        self.hopeless = self.hopeless or self._same.seen(failure)
+
+    def _add(self, kind: str, name: str, **what: Any) -> None:
+        with self._storage():
+            self._journal.add(kind, name, **what)
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            self.broke = error
+            raise
 
     # Tune pickles its scheduler for a restore that is never used here: the journal is the state.
     def save(self, checkpoint_path: str) -> None:
@@ -123,3 +197,48 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 def trial_name(trial: Trial) -> str:
     """The sweep's own name of a Tune trial."""
     return str(trial.config["job"]["trial"])
+
+
+def end_stopped(journal: Journal) -> None:
+    """End every trial that the schedule has stopped, where a kill came between its decision and its end."""
+    last: dict[str, dict[str, Any]] = {}
+    for entry in journal.entries:
+        if "trial" in entry:
+            last[entry["trial"]] = entry
+    for trial, entry in last.items():
+        if entry["kind"] == "report" and entry["decision"] == TrialScheduler.STOP:
+            journal.add("end", trial, **_stopped(entry["step"]))
+
+
+def _stopped(step: int) -> dict[str, Any]:
+    return {"state": "stopped", "reason": f"by the schedule at step {step}", "final": True}
+
+
+def _error_of(trial: Trial) -> Exception | None:
+    """The exception that Tune has just written into this process's own scratch folder."""
+    if trial.pickled_error_file is None:
+        return None
+    error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return error if isinstance(error, Exception) else None
+
+
+def classify(error: Exception | None) -> Failure:
+    """What a worker's end means, from the exception that Ray hands over."""
+    if isinstance(error, RayActorError):
+        told = " ".join(str(error).split())
+        if error.preempted or "node has died" in told or "node died" in told:
+            return Failure("lost", "its node is gone")
+        if "low on memory" in told:
+            return Failure("oom", "Ray's memory monitor killed the worker: the node ran low on memory")
+        return Failure("killed", told[-300:])
+    cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else error
+    if isinstance(cause, Preempted):
+        return Failure("lost", "its worker was asked to end")
+    if isinstance(cause, OutOfMemory):
+        return Failure("oom", str(cause))
+    if isinstance(cause, Diverged):
+        return Failure("diverged", str(cause))
+    if isinstance(cause, SampleRNNError):
+        return Failure("error", str(cause))
+    last = str(error).strip().splitlines()[-1:] or ["the worker died"]
+    return Failure("error", f"{type(cause).__name__}: {cause}" if cause else last[0])

@@ -1,65 +1,135 @@
-"""One trial inside a Ray Tune worker: iterate over the training loop and report what it did."""
+"""One trial inside a Ray Tune worker: walk through the training loop and report what it did."""
 
 from __future__ import annotations
 
-import os
+import signal
 import time
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
 from ray import tune
 
-from orchestrator.on_ray.placement import assigned_device, whereabouts
+from orchestrator.config import Retention, SweepFile
+from orchestrator.failures import Preempted
+from orchestrator.on_ray.placement import assigned_cores, assigned_device, whereabouts
+from orchestrator.retention import retain
+from orchestrator.room import shortage, writable
 from orchestrator.workspace import Workspace
 from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import Experiment
-from samplernn.errors import BadInput, Damaged, Diverged
+from samplernn.errors import Damaged, StorageError
+from samplernn.storage import Storage
 from samplernn.train import Logged, Saved, Started, train
 
-REPORT_EVERY_S = 2.0
+LOOK_AGAIN_S = 5.0
+"""Seconds between two looks at a full disk."""
+Report = dict[str, Any]
 
 
 def assignment(
-    workspace: str, sweep: str, dataset: str, trial: str, experiment: Experiment
+    workspace: Workspace, asked: SweepFile, trial: str, experiment: Experiment, report_every_s: float
 ) -> dict[str, Any]:
     """What a worker is told; plain values, so that it is readable wherever Ray shows it."""
     return {
-        "workspace": workspace,
-        "sweep": sweep,
-        "dataset": dataset,
+        "workspace": str(workspace.storage),
+        "sweep": asked.name,
+        "dataset": asked.dataset,
         "trial": trial,
         "experiment": experiment.model_dump(mode="json"),
+        "retention": asked.retention.model_dump(mode="json"),
+        "free_disk_gb": asked.run.free_disk_gb,
+        "report_every_s": report_every_s,
     }
 
 
-def run_trial(config: dict[str, Any]) -> None:
-    """Tune's function trainable. Reports have `kind`: start, log, saved (with `bits`) or failed (with `reason`).
+class TrialWorker(tune.Trainable):  # type: ignore[misc]
+    """Tune's trainable: a step goes on to the next report. What goes wrong is raised, and the driver decides.
 
-    An error that trying again can't mend is reported as failed; every other one is raised, and Tune tries again.
+    A class and not a function, because Tune runs functions in a thread, where SIGTERM can't be heard.
     """
-    job = config["job"]
-    experiment = Experiment.model_validate(job["experiment"])
-    torch.set_num_threads(_cores())
-    device = assigned_device()
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Called once, in the worker's main thread."""
+        self._asked_to_end = self._working = False
+        self._usual = signal.signal(signal.SIGTERM, self._terminate)
+        self._reports = reports(config["job"], lambda: self._asked_to_end)
+
+    def step(self) -> Report:
+        """The next report."""
+        self._working = True
+        try:
+            return next(self._reports)
+        finally:
+            self._working = False
+
+    def end_soon(self) -> None:
+        """Called between two steps: the next one commits a checkpoint, and is the last."""
+        self._asked_to_end = True
+
+    def _terminate(self, signum: int, frame: FrameType | None) -> None:
+        """A step that is under way ends with a checkpoint; a second signal, and one between steps, end at once."""
+        if self._working and not self._asked_to_end:
+            self._asked_to_end = True
+        elif callable(self._usual):
+            self._usual(signum, frame)
+
+
+def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Iterator[Report]:
+    """Train the trial of a job. `kind` is start, log, saved (with `bits`), paused (with `reason`), and at last done.
+
+    Storage that is full or can't be written is waited for: the trial then goes on from its last commit. Once stop()
+    says so, commits a checkpoint and raises Preempted.
+    """
+    torch.set_num_threads(assigned_cores())
     workspace = Workspace.open(job["workspace"])
+    trial = workspace.trial(job["sweep"], job["trial"])
+    while True:
+        broken = None
+        try:
+            yield from _attempt(job, workspace, trial, stop)
+        except Damaged:
+            raise
+        except StorageError as error:
+            broken = str(error)
+        if stop():
+            raise Preempted
+        if broken is None:
+            break
+        yield {"kind": "paused", "reason": broken}
+        while not stop() and (shortage(trial, job["free_disk_gb"]) or not writable(trial)):
+            time.sleep(LOOK_AGAIN_S)
+            yield {"kind": "paused", "reason": broken}
+    yield {"kind": "done", "done": True}
+
+
+def _attempt(
+    job: dict[str, Any], workspace: Workspace, trial: Storage, stop: Callable[[], bool]
+) -> Iterator[Report]:
+    """From the trial's newest checkpoint to its end, or until stop() says so."""
+    yield from _room(job, trial, stop)
+    experiment = Experiment.model_validate(job["experiment"])
+    retention = Retention.model_validate(job["retention"])
+    device = assigned_device()
+    dataset = Dataset.open(workspace.dataset(job["dataset"]), cache_folder())
     reported = 0.0
-    try:
-        dataset = Dataset.open(workspace.dataset(job["dataset"]), cache_folder())
-        trial = workspace.trial(job["sweep"], job["trial"])
-        for event in train(experiment, dataset, trial, device=device, about=whereabouts(device)):
-            match event:
-                case Started(attempt, step):
-                    tune.report({"kind": "start", "attempt": attempt, "step": step})
-                case Saved(step, bits):
-                    tune.report({"kind": "saved", "attempt": attempt, "step": step, "bits": bits})
-                case Logged(row) if time.monotonic() - reported > REPORT_EVERY_S:
+    for event in train(experiment, dataset, trial, device=device, stop=stop, about=whereabouts(device)):
+        match event:
+            case Started(attempt, step):
+                yield {"kind": "start", "attempt": attempt, "step": step}
+            case Saved(step, bits):
+                retain(workspace, job["sweep"], job["trial"], retention)
+                yield {"kind": "saved", "attempt": attempt, "step": step, "bits": bits}
+            case Logged(row):
+                if time.monotonic() - reported > job["report_every_s"]:
                     reported = time.monotonic()
-                    tune.report({**row, "kind": "log"})
-    except (Diverged, BadInput, Damaged) as error:
-        kind = "diverged" if isinstance(error, Diverged) else "failed"
-        tune.report({"kind": "failed", "reason": f"{kind}: {error}"})
+                    yield {**row, "kind": "log"}
+                yield from _room(job, trial, stop)
 
 
-def _cores() -> int:
-    """Threads for this trial: what Ray assigned, which it also puts in OMP_NUM_THREADS."""
-    return max(1, int(float(os.environ.get("OMP_NUM_THREADS", "1"))))
+def _room(job: dict[str, Any], trial: Storage, stop: Callable[[], bool]) -> Iterator[Report]:
+    """Nothing where there is room; else a report every few seconds, until there is."""
+    while not stop() and (reason := shortage(trial, job["free_disk_gb"])):
+        yield {"kind": "paused", "reason": reason}
+        time.sleep(LOOK_AGAIN_S)

@@ -2,87 +2,170 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.error import TuneError
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
-from cluster.connect import largest_node
-from orchestrator.config import Resources, SweepConfig, SweepRun
+from cluster.connect import alive_nodes
+from orchestrator.budget import BudgetMeter
+from orchestrator.config import SweepFile
 from orchestrator.interrupt import stopping_tune
 from orchestrator.journal import Journal
-from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report
-from orchestrator.on_ray.trainable import assignment, run_trial
-from orchestrator.plan import PlannedTrial
+from orchestrator.next_trials import count_left, next_trials
+from orchestrator.on_ray.fitting import Share, Unplaced, placement, report_every_s, slots
+from orchestrator.on_ray.scheduler import Decisions, JournalScheduler, Report, end_stopped, trial_name
+from orchestrator.on_ray.trainable import TrialWorker, assignment
+from orchestrator.plan import trials_of
+from orchestrator.rollback import carry_out
 from orchestrator.workspace import Workspace
-from samplernn.errors import BadInput
+from samplernn.errors import BadInput, SampleRNNError
+
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks at whether anything is at work."""
+PENDING = 16
+"""Trials that ask for a place at once: the next ones are there when others end, and the cluster isn't flooded."""
+
+
+# Tune copies the driver's AWS keys into each trial's runtime_env, which the dashboard shows and `ps` too: a node has
+# its own, by role, file or environment.
+ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
 
 
 class _Hooks(Callback):  # type: ignore[misc]
-    """Tune's calls that are no results: a trial that failed for good, and the turn of the loop."""
+    """Tune's calls that are no results: the turn of the loop, and a watchdog on every worker's reports."""
 
-    def __init__(self, scheduler: JournalScheduler, tick: Callable[[], None]) -> None:
-        self._scheduler, self._tick = scheduler, tick
+    def __init__(
+        self,
+        scheduler: JournalScheduler,
+        patience: float,
+        unplaced: Unplaced,
+        tick: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._scheduler, self._patience, self._unplaced = scheduler, patience, unplaced
+        self._tick, self._say = tick, say
+        self._look_at = 0.0
+        self._heard: dict[Trial, float] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._heard[trial] = time.monotonic()
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._heard[trial] = time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._heard.pop(trial, None)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._heard.pop(trial, None)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._tick()
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._scheduler.gave_up(trial, _reason(trial))
+        now = time.monotonic()
+        for trial in [trial for trial, heard in self._heard.items() if now - heard > self._patience]:
+            del self._heard[trial]
+            if trial.temporary_state.ray_actor is not None:
+                self._scheduler.hung(trial, self._patience)
+                ray.kill(trial.temporary_state.ray_actor)
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        waiting = [trial_name(trial) for trial in trials if trial.status == Trial.PENDING]
+        if told := self._unplaced.look(waiting, any(trial.status == Trial.RUNNING for trial in trials)):
+            self._say(told)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-def per_trial(resources: Resources) -> dict[str, float]:
-    """What one trial takes on this cluster. Raises BadInput when no node could ever place it."""
-    most = largest_node()
-    gpus = resources.gpus if resources.gpus is not None else float(most.get("GPU", 0) >= 1)
-    want = {"cpu": resources.cpus or 1.0, "gpu": gpus}
-    for name, amount in want.items():
-        has = most.get(name.upper(), 0.0)
-        if amount > has:
-            raise BadInput(
-                f"a trial asks for {amount:g} {name.upper()} and the largest node has {has:g}; "
-                f"lower resources.{name}s or add a larger node"
-            )
-    return want
+class _Proposals(Searcher):  # type: ignore[misc]
+    """Where Tune gets its trials from: one after the other, when there is room for it, while the budget lasts."""
+
+    def __init__(self, jobs: Iterator[dict[str, Any]], used_up: Callable[[], str | None]) -> None:
+        super().__init__()
+        self._jobs, self._used_up = jobs, used_up
+
+    def suggest(self, trial_id: str) -> Any:
+        job = None if self._used_up() else next(self._jobs, None)
+        return Searcher.FINISHED if job is None else {"job": job}
+
+    def on_trial_complete(self, trial_id: str, result: Report | None = None, error: bool = False) -> None:
+        """The journal has it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 def run_trials(
     workspace: Workspace,
-    config: SweepConfig,
-    run: SweepRun,
-    resources: dict[str, float],
-    planned: list[PlannedTrial],
+    asked: SweepFile,
+    share: Share,
+    journal: Journal,
     seen: Callable[[str, Report], None],
     tick: Callable[[], None],
+    say: Callable[[str], None],
 ) -> None:
-    """Run every planned trial that has not ended, each with the `resources` of per_trial. Ray must be connected.
+    """Run every trial that has not ended, each with the `share` of per_trial. Ray must be connected.
 
-    `seen(trial, report)` hears every report and end; `tick()` is called at each turn of Tune's loop. Raises
-    KeyboardInterrupt on Ctrl-C, once Tune has ended in order.
+    `seen(trial, report)` hears of every trial, report and end; `tick()` is called at each turn of Tune's loop; `say`
+    gets what a person must know at once. Raises KeyboardInterrupt on Ctrl-C, once Tune has ended in order;
+    StorageError when the journal can't be written, BadInput when the first trials all fail with the same error.
     """
-    journal = Journal(workspace.sweep(config.name))
-    ended = journal.ended()
-    waiting = [trial for trial in planned if not ended.get(trial.name, {}).get("final", False)]
-    if not waiting:
+    config, nodes = asked.sweep, alive_nodes()
+    carry_out(workspace, asked.name, journal)
+    end_stopped(journal)
+    left = count_left(config, journal)
+    if not left:
         return
-    steps = {trial.name: trial.experiment.train.max_steps for trial in planned}
-    scheduler = JournalScheduler(Decisions(config.schedule, steps, journal), journal, seen)
-    where = str(workspace.storage)
-    jobs = [assignment(where, config.name, config.dataset, t.name, t.experiment) for t in waiting]
+    concurrent = min(left, sum(slots(share, nodes)), asked.run.max_concurrent or left)
+    meter = BudgetMeter(asked.budget, journal)
+    steps = {trial.name: trial.experiment.train.max_steps for trial in trials_of(config, journal.entries)}
+
+    trials = next_trials(workspace, config, journal)
+
+    def jobs() -> Iterator[dict[str, Any]]:
+        for trial in trials:
+            steps[trial.name] = trial.experiment.train.max_steps
+            seen(trial.name, {"kind": "planned", "max_steps": steps[trial.name]})
+            yield assignment(workspace, asked, trial.name, trial.experiment, report_every_s(concurrent))
+
+    def heard(trial: str, report: Report) -> None:
+        meter.reached(trial, report)
+        seen(trial, report)
+
+    scheduler = JournalScheduler(
+        Decisions(config.schedule, steps, journal, config.longest),
+        journal, asked.run.retries, heard, meter.used_up,
+    )  # fmt: skip
+    journal.add("begin", gpus=share["GPU"], budget=asked.budget.model_dump(mode="json"))
+    # Tune would take the number of cores of this cluster, or 1 for a searcher.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(PENDING)
     with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch, stopping_tune():
-        Tuner(
-            tune.with_resources(run_trial, resources),
-            param_space={"job": tune.grid_search(jobs)},
+        tuner = Tuner(
+            tune.with_resources(TrialWorker, placement(share, nodes)),
             tune_config=TuneConfig(
                 scheduler=scheduler,
-                max_concurrent_trials=run.max_concurrent,
+                search_alg=_Proposals(jobs(), meter.used_up),
+                num_samples=left,
+                # What is suggested should know what came before: no more at once than can run at once.
+                max_concurrent_trials=concurrent if config.search == "tpe" else asked.run.max_concurrent,
                 reuse_actors=False,
                 trial_dirname_creator=_folder,
             ),
@@ -90,20 +173,29 @@ def run_trials(
                 name="tune",
                 storage_path=str(Path(scratch)),
                 verbose=0,
-                callbacks=[_Hooks(scheduler, tick)],
-                failure_config=FailureConfig(max_failures=run.retries),
+                callbacks=[_Hooks(scheduler, asked.run.patience, Unplaced(share), tick, say)],
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+                failure_config=FailureConfig(max_failures=-1),
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except TuneError as error:
+            raise scheduler.broke or _ours(error) or error from error
+    if scheduler.hopeless:
+        raise BadInput(
+            f"the first trials all failed the same way, so the sweep is stopped: {scheduler.hopeless}; mend it and run "
+            "the same command again"
+        )
+
+
+def _ours(error: BaseException) -> SampleRNNError | None:
+    """The error of this project's that Tune wrapped."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SampleRNNError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _folder(trial: Trial) -> str:
     return str(trial.config["job"]["trial"])
-
-
-def _reason(trial: Trial) -> str:
-    """The last line of what a worker said when it failed."""
-    text = ""
-    if trial.error_file and Path(trial.error_file).exists():
-        text = Path(trial.error_file).read_text(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"failed after all retries: {lines[-1] if lines else 'the worker died'}"[:300]

@@ -24,9 +24,9 @@ Precision = Literal["fp32", "bf16", "int8"]
 
 SLOTS: dict[Name, int] = {"native": 32, "torch": 8, "cuda": 128}
 """Songs side by side unless told otherwise."""
-SLOWER = "1.3 to 5 times slower"
-"""Portable PyTorch against the native kernel, both float32, on 2 cores: dim 1024 x 5 with one song, dim 256 x 2 with
-one, as many slots as songs, measured before the kernel was finished. Against int8 it is more."""
+SLOWER = "1.1 to 3.1 times slower"
+"""Portable PyTorch against the native kernel, both float32 on one thread with 1 and 8 songs, over the five models of
+`benchmarks/generation.py --portable`. Against int8, and with the native kernel's 32 songs, it is more."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,12 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "typo.yaml").write_text(SWEEP.replace("n_rnn: 2", "n_rnns: 2"))
     (tmp_path / "twice.yaml").write_text(SWEEP + "dataset: toy\n")
     (tmp_path / "object.yaml").write_text("dataset: !!python/object/apply:os.system [id]\n")
+    (tmp_path / "nothing.yaml").write_text(SWEEP.replace("space: {model.dim: [8, 16]}", "space: {}"))
+    (tmp_path / "hollow.yaml").write_text(SWEEP.replace("[8, 16]", "[]"))
+    (tmp_path / "huge.yaml").write_text(
+        SWEEP.replace("[8, 16]", "{int: [8, 1007]}, train.seed: {int: [1, 1000]}")
+    )
+    (tmp_path / "asha.yaml").write_text(SWEEP.replace("{type: none}", "{type: asha, grace_steps: 5000}"))
     (tmp_path / "impossible.yaml").write_text(SWEEP.replace("[8, 16]}", "[0, -1], model.n_rnn: [1]}"))
     return tmp_path
 
@@ -75,6 +81,20 @@ BAD = {
         "seq_len 72 is not a multiple of the largest frame size 16",
     ),
     "every impossible trial at once": (["sweep", "impossible.yaml"], "2 of 2 trials"),
+    "unknown metric": (["sweep", "good.yaml", "metric=loss"], "metric 'loss' must be 'valid_bits'"),
+    "metric of another place": (["sweep", "good.yaml", "schedule.metric=loss"], "did you mean metric?"),
+    "empty space": (["sweep", "nothing.yaml"], "space is empty: name settings to try"),
+    "setting without values": (["sweep", "hollow.yaml"], "must have at least 1 entry"),
+    "grid of a million": (["sweep", "huge.yaml"], "makes 1,000,000 trials; say --yes if that is meant"),
+    "grace above maximum": (
+        ["sweep", "asha.yaml"],
+        "schedule.grace_steps 5000 is above train.max_steps 4000",
+    ),
+    "unknown setting in the space": (
+        ["sweep", "good.yaml", "space.model.dimm=[8]"],
+        "did you mean model.dim?",
+    ),
+    "budget of nothing": (["sweep", "good.yaml", "budget.steps=0"], "budget.steps 0 must be at least 1"),
     "skip_conn with one layer": (
         ["train", "dataset=toy", "n_rnn=1", "skip_conn=true"],
         "skip_conn needs n_rnn >= 2",
@@ -113,6 +133,31 @@ def test_folder_of_texts_is_refused_with_each_reason(place, monkeypatch, capsys,
     assert code == 2
     assert "fake.wav" in error
     assert {path for path in files(place) - before if path.name != "driver.json"} == set()
+
+
+def test_more_than_the_cluster_has_is_refused_and_writes_nothing(place, monkeypatch, capsys, ray_local):
+    before = files(place)
+    code, _, error = run(monkeypatch, capsys, "sweep", "good.yaml", "resources.gpus=1")
+    assert code == 2
+    assert "a trial asks for 1 GPU and the largest node has 0; lower resources.gpus" in error
+    assert files(place) == before
+    assert Workspace.open("workspace").names("sweeps") == []
+
+
+def test_very_many_trials_are_asked_about_and_yes_goes_on(place, monkeypatch, capsys):
+    """What goes on is refused for the next reason: there is no such dataset."""
+    huge = (place / "huge.yaml").read_text()
+    (place / "huge.yaml").write_text(huge.replace("int: [1, 1000]", "int: [1, 11]"))
+    asked: list[str] = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text))
+    before = files(place)
+    code, _, error = run(monkeypatch, capsys, "sweep", "huge.yaml", "dataset=tyo")
+    assert (code, asked) == (2, ["the space of sweep huge makes 11,000 trials; is that what you mean?"])
+    assert "there is no dataset 'tyo'" in error
+    assert "there is no dataset" in run(monkeypatch, capsys, "sweep", "huge.yaml", "dataset=tyo", "--yes")[2]
+    assert len(asked) == 1
+    assert files(place) == before
 
 
 def test_same_name_with_another_config_is_a_readable_difference(place, monkeypatch, capsys):

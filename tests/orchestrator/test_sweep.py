@@ -163,7 +163,7 @@ def test_killed_worker_is_started_again_from_its_last_checkpoint(tmp_path, undis
         for p in psutil.Process(process.pid).children(recursive=True)
         if "ray::" in " ".join(p.cmdline()[:1])
     ]
-    trials = [p for p in workers if "ImplicitFunc" in p.cmdline()[0] or "run_trial" in p.cmdline()[0]]
+    trials = [p for p in workers if "TrialWorker" in p.cmdline()[0]]
     assert trials, [p.cmdline()[:1] for p in workers]
     trials[0].kill()
     finish(process, log)

@@ -18,8 +18,10 @@ from samplernn.config import ModelConfig
 from samplernn.model import BITS_PER_NAT, SampleRNN, nll_bits
 from tests.samplernn import reference
 
-STEP = 1e-6
-"""Of the float64 reference's parameters, for a central difference: exact to about 1e-9."""
+STEP = 1e-8
+"""Of the float64 reference's parameters, for a central difference: small, so that hardly any ReLU turns on the way."""
+ROUNDED = 3e-6
+"""Float32's rounding in a slope of a loss of some 20 bits: what is left of one that is 0 (a norm undoes its scale)."""
 
 
 @st.composite
@@ -142,7 +144,7 @@ def test_bf16_stays_near_fp32():
 
 
 @given(config=configs(), seed=st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)  # one in some thousand would meet a ReLU's corner
 def test_gradients_equal_finite_differences_of_the_reference(config, seed):
     """Along a random direction of each parameter, so that every element counts; both ways of the loss."""
     model, rng = made(config, seed), np.random.default_rng(seed)
@@ -168,7 +170,7 @@ def test_gradients_equal_finite_differences_of_the_reference(config, seed):
             slope = (sides[0] - sides[1]) / (2 * STEP)
             exact = gradient.double().numpy()
             size = np.linalg.norm(exact) * np.linalg.norm(way)
-            assert float((exact * way).sum()) == pytest.approx(slope, abs=1e-5 * size + 1e-7), name
+            assert float((exact * way).sum()) == pytest.approx(slope, abs=1e-5 * size + ROUNDED), name
 
 
 def test_masked_targets_do_not_count():
