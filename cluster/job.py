@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,6 +94,8 @@ def main() -> None:
             python = here.python
     code = _code(python, environment)
     words = [found_on_node(word, code) for word in words]
+    # Ray starts a job with SIGINT blocked, and a mask outlives exec; a polite end would wait for ever to be heard.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.execve(python, [python, "-m", "orchestrator.cli", *words], environment)
 
 

@@ -49,7 +49,12 @@ class Jobs:
     def __init__(self, address: str) -> None:
         self.address = address
         use_token()
-        for noisy in ("ray", "ray.dashboard", "ray._private.runtime_env.packaging"):
+        for noisy in (
+            "ray",
+            "ray.dashboard",
+            "ray._private.runtime_env.packaging",
+            "ray.dashboard.modules.job.sdk",
+        ):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         from ray.job_submission import JobSubmissionClient
 

@@ -19,6 +19,8 @@ from rich.console import Console
 
 from cluster.job import lasting_workspace
 from cluster.jobs import Ending, Jobs, shell
+from orchestrator.ending import SOME_FAILED, UNUSABLE
+from orchestrator.interrupt import INTERRUPTED
 from samplernn.errors import BadInput
 
 ROOT = Path(__file__).parent.parent
@@ -129,14 +131,14 @@ def _told(job: str, ending: Ending, out: Console) -> int:
         return 0
     if ending.state == "STOPPED":
         _say(out, f"job {job} was stopped; this goes on where it was: {again}")
-        return 130
+        return SOME_FAILED
     how = (
         f"ended with {ending.code}"
         if ending.code is not None
         else f"failed: {ending.message.strip() or 'its node died'}"
     )
     _say(out, f"job {job} {how}; once the cause is gone, this goes on where it was: {again}")
-    return ending.code if ending.code is not None else 3
+    return UNUSABLE if ending.code is None else SOME_FAILED if ending.code == INTERRUPTED else ending.code
 
 
 def _print(out: Console, text: str) -> None:

@@ -21,6 +21,7 @@ import pytest
 import soundfile
 import yaml
 
+from orchestrator.lease import LEASE
 from orchestrator.submit import check_words
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
@@ -274,7 +275,8 @@ def test_a_stopped_job_has_committed_and_the_line_that_it_names_goes_on(head, tm
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert "this goes on where it was: orchestrator submit sweep" in stopped.stdout
     told, _ = follower.communicate(timeout=60)
-    assert follower.returncode == 130
+    assert follower.returncode == 1
+    assert not workspace.sweep("long").exists(LEASE)
     assert "was stopped; this goes on where it was" in told
     for trial in workspace.sweep("long").at("trials").names():
         states = workspace.trial("long", trial).at("state")
