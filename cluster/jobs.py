@@ -20,7 +20,7 @@ from cluster.token import token_file, use_token
 
 ADDRESS = "http://127.0.0.1:8265"
 STOP_S = 90
-"""Seconds that a job has to commit its checkpoints and end, before Ray kills it."""
+"""Seconds that a job has to end in order, before Ray kills it; Ray's own 3 are too few."""
 LOST_S = 120.0
 """Following gives up when the head has not answered for so long; the job itself doesn't mind."""
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -85,7 +85,7 @@ class Jobs:
         )
 
     def stop(self, job: str) -> None:
-        """Ask a job to end; it commits its checkpoints first."""
+        """Ask a job to end in order, as Ctrl-C does."""
         with self._explained():
             self._client.stop_job(job)
 

@@ -383,7 +383,7 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Come back at once; the job goes on.")] = False,
     attach: Annotated[str | None, typer.Option("--attach", metavar="JOB", help="Follow a job again.")] = None,
     stop: Annotated[
-        str | None, typer.Option("--stop", metavar="JOB", help="End a job; checkpoints are committed first.")
+        str | None, typer.Option("--stop", metavar="JOB", help="End a job in order, as Ctrl-C does.")
     ] = None,
 ) -> None:
     """Run a verb on a cluster with this checkout's code, and follow it. Ctrl-C leaves it running.

@@ -115,12 +115,11 @@ def attach(jobs: Jobs, job: str, out: Console) -> int:
 
 
 def stop(jobs: Jobs, job: str, out: Console) -> int:
-    """End a job: its trials commit a checkpoint first. Returns when it has ended, with 0."""
+    """End a job in order: it goes on from its last commits. Returns when it has ended, with 0."""
     if not jobs.ending(job).ended:
         jobs.stop(job)
-        _say(out, f"stopping {job}: its checkpoints are committed first")
-        attach_to = jobs.follow(job, partial(_print, out))
-        _told(job, attach_to, out)
+        _say(out, f"stopping {job}: it ends in order")
+        _told(job, jobs.follow(job, partial(_print, out)), out)
         return 0
     return _told(job, jobs.ending(job), out)
 
