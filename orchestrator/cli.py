@@ -6,6 +6,7 @@ Verbs import what they need when they run, so that `--help` is there in a blink.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -382,13 +383,69 @@ def album(
 
 
 @app.command(
+    cls=taking(),
+    short_help="Run a verb on a cluster, and follow it.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def submit(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[VERB ...]", show_default=False)] = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address",
+            metavar="URL",
+            help="The cluster's dashboard; an ssh tunnel makes it local.",
+            envvar="RAY_API_SERVER_ADDRESS",
+        ),
+    ] = "http://127.0.0.1:8265",
+    python: Annotated[
+        str | None,
+        typer.Option(
+            "--python",
+            metavar="PATH",
+            help="Interpreter on the head [default: the one that Ray runs with there].",
+        ),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Come back at once; the job goes on.")] = False,
+    attach: Annotated[str | None, typer.Option("--attach", metavar="JOB", help="Follow a job again.")] = None,
+    stop: Annotated[
+        str | None, typer.Option("--stop", metavar="JOB", help="End a job in order, as Ctrl-C does.")
+    ] = None,
+) -> None:
+    """Run a verb on a cluster with this checkout's code, and follow it. Ctrl-C leaves it running.
+
+    Audio is never sent: ingest from here into the workspace on storage that every node sees.
+
+    Example: orchestrator submit sweep configs/sweeps/overnight.yaml dataset=band -w s3://bucket/workspace
+    """
+    from cluster.jobs import Jobs
+    from orchestrator import submit as submission
+
+    if attach:
+        code = submission.attach(Jobs(address), attach, out)
+    elif stop:
+        code = submission.stop(Jobs(address), stop, out)
+    else:
+        code = submission.submit(words or [], address, python, detach, out)
+    raise typer.Exit(code)
+
+
+@app.command(
     cls=taking("samplernn.config:Experiment"), short_help="Say what this machine can do, and what is wrong."
 )
-def doctor(settings: Settings = None, workspace: Where = None) -> None:
+def doctor(
+    settings: Settings = None,
+    workspace: Where = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at every node of the cluster in $RAY_ADDRESS instead.")
+    ] = False,
+) -> None:
     """Say what this machine can do, and what is wrong with it; with settings, whether such a model fits into memory.
 
     Example: orchestrator doctor dim=2048 n_rnn=5 batch_size=128
     """
+    if cluster:
+        raise typer.Exit(_doctor_cluster(_open(workspace), settings))
     from orchestrator.asked import experiment_asked
     from orchestrator.doctor import examine, fits, render
 
@@ -411,6 +468,22 @@ def _open(where: str | None, quiet: bool = False) -> Workspace:
     if not quiet:
         out.print(f"workspace {workspace.storage}", style="dim", soft_wrap=True)
     return workspace
+
+
+def _doctor_cluster(workspace: Workspace, settings: list[str] | None) -> int:
+    from cluster.connect import connect
+    from orchestrator.doctor_cluster import examine_cluster, render_cluster
+
+    if settings:
+        raise BadInput(f"--cluster looks at nodes, not at a model: leave out {' '.join(settings)}")
+    if not os.environ.get("RAY_ADDRESS"):
+        raise BadInput(
+            "--cluster needs a cluster: on its head RAY_ADDRESS=auto; from here, orchestrator submit doctor --cluster"
+        )
+    with connect():
+        reports = examine_cluster(workspace)
+    out.print(render_cluster(reports))
+    return SOME_FAILED if any(report.state == "bad" for report in reports) else DONE
 
 
 def _dataset_again(workspace: Workspace, name: str, report: bool, config: ExportConfig | None) -> None:

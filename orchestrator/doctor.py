@@ -31,6 +31,7 @@ GIB = 2**30
 TESTED = ((3, 11), (3, 13))
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 REINSTALL = "rm .venv/.set-up && make setup"
+MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]look[/]", "bad": "[bold red]bad[/]"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ def examine(workspace: Workspace) -> list[Finding]:
 
 def render(findings: list[Finding]) -> Table:
     """The findings as a table for the terminal, with a last line that sums them up."""
-    marks = {"ok": "[green]ok[/]", "warn": "[yellow]look[/]", "bad": "[bold red]bad[/]"}
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -72,7 +72,7 @@ def render(findings: list[Finding]) -> Table:
         told = escape(finding.value)
         if finding.remedy:
             told += f"\n[dim]→[/] {escape(finding.remedy)}"
-        table.add_row(marks[finding.state], finding.name, told)
+        table.add_row(MARKS[finding.state], finding.name, told)
     bad = sum(finding.state == "bad" for finding in findings)
     look = sum(finding.state == "warn" for finding in findings)
     summary = "nothing is wrong" if not bad else f"{bad} must be mended before this machine can work"

@@ -12,6 +12,7 @@ from orchestrator.board import Board
 from orchestrator.budget import BudgetMeter, Meter
 from orchestrator.config import SweepFile
 from orchestrator.datasets import require_dataset
+from orchestrator.doctor_cluster import check_before
 from orchestrator.drift import check_same_config, refuse_other_config
 from orchestrator.journal import Journal
 from orchestrator.lease import hold
@@ -76,6 +77,7 @@ def _train(workspace: Workspace, asked: SweepFile, journal: Journal, console: Co
     told, drain = None, HURRIED_DRAIN_S
     with view.showing(), connect():
         share = per_trial(asked.resources)
+        check_before(workspace, console.print)
         check_same_config(workspace.sweep(config.name), CONFIG, config)
         shipping = start_shipper(workspace, config.name, asked.run.tracking, view.say)
         try:

@@ -7,8 +7,7 @@ import shlex
 from itertools import count
 from pathlib import Path
 
-from orchestrator.sources import SOURCES
-from orchestrator.workspace import CONFIG, Workspace
+from orchestrator.workspace import CONFIG, SOURCES, Workspace
 from samplernn import commit
 from samplernn.errors import Damaged
 

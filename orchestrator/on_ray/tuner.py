@@ -21,6 +21,7 @@ from ray.tune import (
     Tuner,
 )
 from ray.tune.error import TuneError
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
@@ -44,6 +45,11 @@ LOOK_EVERY_S = 1.0
 PENDING = 16
 """Trials that ask for a place at once, on a large cluster a quarter of all: the next ones are there when others end,
 and the cluster isn't flooded with placements that can't be."""
+
+
+# Tune copies the driver's AWS keys into each trial's runtime_env, which the dashboard shows and `ps` too: a node has
+# its own, by role, file or environment.
+ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
 
 
 class _Hooks(Callback):  # type: ignore[misc]
