@@ -29,8 +29,7 @@ from orchestrator.audition.preview import previews, sheet
 from orchestrator.audition.room import Room
 from orchestrator.audition.serve import bind
 from orchestrator.picks import Marks, picked
-from orchestrator.songs import SOURCES
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import SOURCES, Workspace
 from samplernn import commit
 from samplernn.audio import decode_flac
 from samplernn.chunks import Dataset
