@@ -16,11 +16,13 @@ from samplernn.errors import BadInput
 
 NAMED = {"opus": ("OGG", "OPUS")}
 """Formats that are known by a name of their own."""
+BESIDE = {"sd2"}
+"""Formats that libsndfile splits over two files: the second, `._`, would lie in the folder where the program runs."""
 
 
 def check_format(name: str, bits: int, sample_rate: int) -> None:
     """Raise BadInput when there is no such format, or it can't hold mono sound at sample_rate Hz."""
-    known = sorted({*(each.lower() for each in soundfile.available_formats()), *NAMED})
+    known = sorted({*(each.lower() for each in soundfile.available_formats()), *NAMED} - BESIDE)
     if name not in known:
         raise BadInput(f"file.format {name!r} is none that soundfile writes; there are: {', '.join(known)}")
     try:
