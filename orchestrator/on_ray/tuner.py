@@ -11,9 +11,10 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
 from cluster.connect import alive_nodes
@@ -36,8 +37,11 @@ PENDING = 16
 """Trials that ask for a place at once: the next ones are there when others end, and the cluster isn't flooded."""
 
 
-class _Hooks(Callback):  # type: ignore[misc]
-    """Tune's calls that are no results: the turn of the loop, and a watchdog on every worker's reports."""
+class _Hooks(TrialProgressCallback):  # type: ignore[misc]
+    """Tune's calls that are no results: the turn of the loop, and a watchdog on every worker's reports.
+
+    It stands where Tune would put a callback of its own, which prints whatever RunConfig's verbosity says.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class _Hooks(Callback):  # type: ignore[misc]
         tick: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
+        super().__init__()
         self._scheduler, self._patience, self._unplaced = scheduler, patience, unplaced
         self._tick, self._say = tick, say
         self._look_at = 0.0
@@ -59,6 +64,9 @@ class _Hooks(Callback):  # type: ignore[misc]
         self._heard[trial] = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._heard.pop(trial, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._heard.pop(trial, None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
