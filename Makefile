@@ -11,7 +11,7 @@ export TORCH_INDEX PYTHON
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format lock bench clean doctor
+.PHONY: help setup demo test test-all chaos check format lock bench clean doctor
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
@@ -34,6 +34,9 @@ test: setup ## every test that needs only Python
 test-all: test ## those, and the tests that need a browser, ffmpeg, sshd or root
 	@bash .ci/system-packages
 	@$(BIN)/python -m pytest -m system $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no system tests"; }
+
+chaos: setup ## kill workers, nodes and drivers of sweeps, every way there is (CHAOS_SEED=7 repeats a run)
+	@CHAOS=all $(BIN)/python -m pytest tests/orchestrator/test_chaos.py $(ARGS)
 
 check: setup ## ruff, format, mypy --strict, the arrows between the packages
 	@failed=0; \

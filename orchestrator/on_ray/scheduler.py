@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -20,6 +21,8 @@ from orchestrator.journal import Journal
 from samplernn.errors import Damaged, Diverged, OutOfMemory, SampleRNNError, StorageError
 
 Report = dict[str, Any]
+DYING_S = 3.0
+"""Seconds within which all processes of a node that is being lost are gone."""
 
 
 class _Named:
@@ -229,7 +232,7 @@ def classify(error: Exception | None, node: str | None) -> Failure:
     """What a worker's end means, from the exception that Ray hands over and the node that it was on."""
     if isinstance(error, RayActorError):
         told = " ".join(str(error).split())
-        if error.preempted or "node has died" in told or not (node is None or node_answers(node)):
+        if error.preempted or "node has died" in told or (node is not None and _died(node, error)):
             return Failure("lost", "its node is gone")
         if "low on memory" in told:
             return Failure("oom", "Ray's memory monitor killed the worker: the node ran low on memory")
@@ -245,3 +248,13 @@ def classify(error: Exception | None, node: str | None) -> Failure:
         return Failure("error", str(cause))
     last = str(error).strip().splitlines()[-1:] or ["the worker died"]
     return Failure("error", f"{type(cause).__name__}: {cause}" if cause else last[0])
+
+
+def _died(node: str, error: RayActorError) -> bool:
+    """Whether the node is gone, too. Where a connection broke, its processes may still be dying one by one."""
+    until = time.monotonic() + (DYING_S if isinstance(error, ActorUnavailableError) else 0.0)
+    while node_answers(node):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.2)
+    return True

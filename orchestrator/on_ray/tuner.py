@@ -12,7 +12,6 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import (
-    Callback,
     CheckpointConfig,
     FailureConfig,
     PlacementGroupFactory,
@@ -52,8 +51,11 @@ and the cluster isn't flooded with placements that can't be."""
 ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
 
 
-class _Hooks(Callback):  # type: ignore[misc]
-    """Tune's calls that are no results: the turn of the loop, and a watchdog on every worker's reports."""
+class _Hooks(TrialProgressCallback):  # type: ignore[misc]
+    """Tune's calls that are no results: the turn of the loop, and a watchdog on every worker's reports.
+
+    It stands where Tune would put a callback of its own, which prints whatever RunConfig's verbosity says.
+    """
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class _Hooks(Callback):  # type: ignore[misc]
         tick: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
+        super().__init__()
         self._scheduler, self._patience, self._unplaced = scheduler, patience, unplaced
         self._tick, self._say = tick, say
         self._look_at = 0.0
@@ -75,6 +78,9 @@ class _Hooks(Callback):  # type: ignore[misc]
         self._heard[trial] = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._heard.pop(trial, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._heard.pop(trial, None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -1,6 +1,6 @@
 """Workers, nodes and drivers are killed early, in mid-write and late, alone and together; nothing is lost.
 
-`make test` runs one of these and CI a sample, chosen by CHAOS_SEED (else by the day); `make chaos` runs all.
+`make test-all` runs two of these, chosen by CHAOS_SEED (else by the day); `make chaos` runs all.
 """
 
 from __future__ import annotations

@@ -149,32 +149,6 @@ def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp
     assert any(len(each) == 2 and each[2] >= 40 for each in starts), "no trial went on from its checkpoint"
 
 
-@pytest.mark.system
-def test_killed_worker_is_started_again_from_its_last_checkpoint(tmp_path, undisturbed):
-    workspace, log = made_workspace(tmp_path / "workspace"), tmp_path / "log"
-    process = start(workspace, sweep_file(tmp_path), log)
-    wait_until(
-        process,
-        lambda: any(entry["kind"] == "report" for entry in read_journal(workspace.sweep("kills"))),
-        "a checkpoint",
-    )
-    workers = [
-        p
-        for p in psutil.Process(process.pid).children(recursive=True)
-        if "ray::" in " ".join(p.cmdline()[:1])
-    ]
-    trials = [p for p in workers if "TrialWorker" in p.cmdline()[0]]
-    assert trials, [p.cmdline()[:1] for p in workers]
-    trials[0].kill()
-    finish(process, log)
-    check_equal_to(undisturbed, workspace)
-    lineages = [
-        read_lineage(workspace.trial("kills", t.name)).starts
-        for t in SweepView.open(workspace, "kills").trials
-    ]
-    assert sum(len(starts) for starts in lineages) == len(lineages) + 1
-
-
 def test_asha_is_replayed_from_the_journal_and_an_altered_one_is_refused(tmp_path):
     steps = dict.fromkeys("abcdef", 90)
     schedule = Schedule(type="asha", grace_steps=10, reduction_factor=3)
