@@ -70,6 +70,7 @@ def sweep(folder: Path, space: dict, run: dict | None = None, **train) -> tuple[
     return workspace, [*command, "-w", str(workspace.storage)]
 
 
+@pytest.mark.system
 @pytest.mark.cluster
 def test_each_failure_is_named_and_the_other_trials_are_unaffected(tmp_path):
     space = {
@@ -122,6 +123,7 @@ def test_each_failure_is_named_and_the_other_trials_are_unaffected(tmp_path):
     assert "Traceback" not in text()
 
 
+@pytest.mark.system
 @pytest.mark.cluster
 def test_a_sweep_whose_first_trials_all_fail_the_same_way_is_stopped_at_once(tmp_path):
     workspace, command = sweep(tmp_path, {"train.seed": list(range(8))})

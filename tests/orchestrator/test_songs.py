@@ -472,7 +472,7 @@ def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
     actor.load(songs[0].checkpoint)
     parts = workspace.batch("torn").at("parts", "0000")
     making = actor.make(songs)
-    actor._commit = lambda one, block: making.close()
+    actor._finish = lambda one, block: making.close()
     with pytest.raises(ValueError, match="already executing"):
         list(making)  # everything is made, and killed when the whole would be written
     names = parts.names()
