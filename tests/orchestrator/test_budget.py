@@ -83,6 +83,7 @@ def test_budget_is_used_up_at_its_limit_and_not_before(limits, said):
     assert (reason is None) if said is None else (said in (reason or ""))
 
 
+@pytest.mark.system
 @pytest.mark.cluster
 def test_sweep_ends_with_its_budget_and_a_larger_one_goes_on(tmp_path, ray_local, capsys):
     workspace = Workspace.open(str(tmp_path))

@@ -133,6 +133,7 @@ def test_importance_names_the_setting_that_decides_and_none_for_few_trials(tmp_p
     assert importances(SweepView.open(workspace, "few")) is None
 
 
+@pytest.mark.system
 @pytest.mark.cluster
 def test_plan_measures_a_size_on_a_worker_once_and_sizes_are_those_of_real_checkpoints(ray_local, tmp_path):
     workspace = Workspace.open(str(tmp_path))
