@@ -197,7 +197,7 @@ def test_factory_that_is_shot_at_makes_every_song_once_and_to_the_same_samples(w
         )
         again = min(safe().keys() - before.keys())
         kill(again, safe()[again])
-        wait_until(driver, lambda: gone(on_doomed), "the loss of a node")
+        wait_until(driver, lambda: gone(on_doomed | reached.keys()), "the loss of a node and of those killed")
         made_before = sum(entry["kind"] == "song" for entry in entries(workspace))
         driver.kill()
         driver.wait()

@@ -310,11 +310,11 @@ def test_sweep_page_in_a_browser_plays_clips_and_lights_up_curves(
     index = write_sweep_page(workspace, "toy-sweep")
     with browser(program, tmp_path / "profile") as tab:
         tab.open(index, 1200, 900)
-        assert tab.run("[...document.querySelectorAll('.plot')].map(plot => plot.hidden)") == [False, True]
+        assert tab.run("[...document.querySelectorAll('[data-curves] .plot')].map(plot => plot.hidden)") == [False, True]
         tab.run("document.querySelector('.switch input[value=time]').click()")
-        assert tab.run("[...document.querySelectorAll('.plot')].map(plot => plot.hidden)") == [True, False]
+        assert tab.run("[...document.querySelectorAll('[data-curves] .plot')].map(plot => plot.hidden)") == [True, False]
         tab.run("document.querySelector('.trials tr.best').dispatchEvent(new PointerEvent('pointerenter'))")
-        assert tab.run("document.querySelectorAll('svg.curve .line.lit').length") == 2
+        assert tab.run("document.querySelectorAll('svg.curve .line.lit').length") == 3
         tab.run("window.scrollTo(0, document.querySelector('.matrix').offsetTop)")
         tab.run("document.querySelector('.clip .play').click()")
         assert tab.run("document.querySelector('.now-title').textContent").startswith("clip 1 of dim 128")
