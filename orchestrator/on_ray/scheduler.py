@@ -14,7 +14,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from cluster.connect import node_answers
+from cluster.connect import alive_nodes, node_answers
 from orchestrator.config import Schedule
 from orchestrator.failures import Failure, Preempted, SameFailure, again
 from orchestrator.journal import Journal
@@ -107,6 +107,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         self._ended: set[str] = set()
         self._hung: dict[str, float] = {}
         self._node: dict[str, str] = {}
+        self._nodes: set[str] = set()
         self._same = SameFailure()
         self.hopeless: str | None = None
         """The error that every trial so far has failed with, once that is certain."""
@@ -118,6 +119,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         self._seen(name, result)
         if kind == "start":
             self._node[name] = result["node"]
+            self._nodes = {node.id for node in alive_nodes()}
             self._add("start", name, attempt=result["attempt"], step=result["step"])
         if kind == "saved":
             with self._storage():
@@ -149,7 +151,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Its worker failed: journal what comes of it."""
-        name, failure = trial_name(trial), classify(_error_of(trial), self._node.pop(trial_name(trial), None))
+        name, failure = trial_name(trial), classify(_error_of(trial), self._nodes_of(trial))
         if name in self._hung:
             failure = Failure("killed", f"no sign of progress for {self._hung.pop(name):g} s")
         if again(self._journal.entries, name, failure, self._retries):
@@ -159,6 +161,11 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         self._end(name, "failed", str(failure), final=failure.final, failure=failure)
         if self.hopeless:
             tune_controller.request_stop_experiment()
+
+    def _nodes_of(self, trial: Trial) -> set[str]:
+        """The node that its worker was on; any of them where it had not said so yet."""
+        node = self._node.pop(trial_name(trial), None)
+        return self._nodes if node is None else {node}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Tune queues every failed trial again."""
@@ -228,11 +235,11 @@ def _error_of(trial: Trial) -> Exception | None:
     return error if isinstance(error, Exception) else None
 
 
-def classify(error: Exception | None, node: str | None) -> Failure:
-    """What a worker's end means, from the exception that Ray hands over and the node that it was on."""
+def classify(error: Exception | None, nodes: set[str]) -> Failure:
+    """What a worker's end means, from the exception that Ray hands over and the nodes that it may have been on."""
     if isinstance(error, RayActorError):
         told = " ".join(str(error).split())
-        if error.preempted or "node has died" in told or (node is not None and _died(node, error)):
+        if error.preempted or "node has died" in told or _died(nodes, error):
             return Failure("lost", "its node is gone")
         if "low on memory" in told:
             return Failure("oom", "Ray's memory monitor killed the worker: the node ran low on memory")
@@ -250,10 +257,10 @@ def classify(error: Exception | None, node: str | None) -> Failure:
     return Failure("error", f"{type(cause).__name__}: {cause}" if cause else last[0])
 
 
-def _died(node: str, error: RayActorError) -> bool:
-    """Whether the node is gone, too. Where a connection broke, its processes may still be dying one by one."""
+def _died(nodes: set[str], error: RayActorError) -> bool:
+    """Whether one of the nodes is gone, too. Where a connection broke, its processes may still be dying one by one."""
     until = time.monotonic() + (DYING_S if isinstance(error, ActorUnavailableError) else 0.0)
-    while node_answers(node):
+    while all(node_answers(node) for node in nodes):
         if time.monotonic() >= until:
             return False
         time.sleep(0.2)

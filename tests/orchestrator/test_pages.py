@@ -301,6 +301,9 @@ def test_colour_map_grows_steadily_brighter() -> None:
     assert row_frequencies(10, RATE)[[0, -1]] == pytest.approx([RATE / 2, FLOOR_HZ])
 
 
+HIDDEN = "[...document.querySelectorAll('[data-curves] .plot')].map(plot => plot.hidden)"
+
+
 @pytest.mark.system
 def test_sweep_page_in_a_browser_plays_clips_and_lights_up_curves(
     workspace: Workspace, tmp_path: Path
@@ -310,9 +313,15 @@ def test_sweep_page_in_a_browser_plays_clips_and_lights_up_curves(
     index = write_sweep_page(workspace, "toy-sweep")
     with browser(program, tmp_path / "profile") as tab:
         tab.open(index, 1200, 900)
-        assert tab.run("[...document.querySelectorAll('[data-curves] .plot')].map(plot => plot.hidden)") == [False, True]
+        assert tab.run(HIDDEN) == [
+            False,
+            True,
+        ]
         tab.run("document.querySelector('.switch input[value=time]').click()")
-        assert tab.run("[...document.querySelectorAll('[data-curves] .plot')].map(plot => plot.hidden)") == [True, False]
+        assert tab.run(HIDDEN) == [
+            True,
+            False,
+        ]
         tab.run("document.querySelector('.trials tr.best').dispatchEvent(new PointerEvent('pointerenter'))")
         assert tab.run("document.querySelectorAll('svg.curve .line.lit').length") == 3
         tab.run("window.scrollTo(0, document.querySelector('.matrix').offsetTop)")

@@ -437,7 +437,7 @@ def test_full_disk_in_mid_song_is_told_and_goes_on_when_there_is_room(workspace,
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(small)], check=True)
     try:
-        shutil.copytree(workspace.storage.local / "sweeps", small / "sweeps")
+        shutil.copytree(workspace.storage.local / "sweeps" / "toy", small / "sweeps" / "toy")
         full, wanted = Workspace.open(str(small)), job("full", songs=30)
         run = GenerateRun(actors=1, commit_seconds=0.25, page=False, measures=False)
         with pytest.raises(StorageError, match="No space left"):
