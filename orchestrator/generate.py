@@ -87,7 +87,7 @@ def _write_page(workspace: Workspace, batch: str, run: GenerateRun, console: Con
     songs = workspace.batch(batch).at("songs").names()
     if not run.page or not any(is_made(workspace, batch, song) for song in songs):
         return
-    drawn = [0, 0]
+    drawn = [0, len(songs)]
 
     def line() -> str:
         return f"page of {batch}: {drawn[0]} of {drawn[1]} songs drawn"
