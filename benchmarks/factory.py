@@ -1,6 +1,6 @@
 """What the song pool costs: songs an hour of its actors against the bare engine in one process, on the same cores.
 
-    python benchmarks/factory.py [--quick] [--json FILE]
+    python benchmarks/factory.py [--quick] [--actors 1 2 4] [--json FILE]
 
 The bare engine runs with as many threads as there are cores, a pool of n actors with one thread an actor; both make the
 same songs of dim 512 x 3 (random weights) in fp32, measures off. Only the time between the first and the last sample
@@ -125,11 +125,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="the main ratio within a minute")
+    parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4], help="how many, one pool each")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    songs, seconds, rounds = (64, 4.0, 1) if options.quick else (64, 20.0, 3)
-    counts = (cores,) if options.quick else (1, 2, 4)
+    songs, seconds, rounds = 64, 4.0, 1 if options.quick else 3
+    counts = [cores] if options.quick else options.actors
     report = Report()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         workspace = Workspace.open(folder)
