@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 import soundfile
 import soxr
+from dataset import write_dataset
 from report import Report
 
 from orchestrator.config import SweepConfig
@@ -48,7 +49,6 @@ from samplernn.generate.song import Song
 from samplernn.model import SampleRNN
 from samplernn.preview import PREVIEWS, Preview, make_preview, pack
 from samplernn.storage import Storage
-from tests.made import write_dataset
 
 RATE, SECONDS, SOUNDS = 16_000, 6, 12
 CHECKPOINTS, CLIPS = 20, 10
@@ -269,7 +269,7 @@ def measure_clip_making(report: Report, music: Path, repeats: int) -> None:
         sounds = [
             soundfile.read(sound.path, dtype="int16")[0] for sound in make_sounds(Path(scratch) / "s", music)
         ]
-        write_dataset(Storage.open(f"{scratch}/music"), sounds=[np.concatenate(sounds)] * 8, rate=RATE)
+        write_dataset(Storage.open(f"{scratch}/music"), "music", [np.concatenate(sounds)] * 8, RATE)
         compared = TrainingMusic(Dataset.open(Storage.open(f"{scratch}/music"), Path(scratch) / "cache"))
         folded = fold(SampleRNN.seeded(ModelConfig(dim=512, n_rnn=3), seed=0))
         engine = Engine(folded, choose_backend(folded, folded.table.device)[0], RATE)

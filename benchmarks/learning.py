@@ -16,17 +16,16 @@ from pathlib import Path
 import music
 import numpy as np
 import torch
+from dataset import write_dataset
 from public_training import PublicTrainer
 from report import Report, machine
 from training import SETTINGS
 
-from samplernn import commit
 from samplernn.audio import decode
-from samplernn.chunks import CARD, PCM, Dataset, pcm_to_arrow
+from samplernn.chunks import Dataset
 from samplernn.config import Experiment, TrainConfig
 from samplernn.evaluate import evaluate, unigram_bits
 from samplernn.kernels import keep_heap
-from samplernn.splits import split_track
 from samplernn.step import train_step
 from samplernn.storage import Storage
 from samplernn.train import _windows, fresh
@@ -38,16 +37,15 @@ CPU = torch.device("cpu")
 
 def made_dataset(folder: Storage, paths: list[Path]) -> Dataset:
     """The music as a dataset, a tenth of each track held out for validation."""
-    rows = []
-    for index, path in enumerate(paths):
-        blocks: list[np.ndarray] = []
-        decode(path, RATE, blocks.append)
-        pcm, track = np.concatenate(blocks), f"track-{index:03}"
-        commit.write_commit(folder.at("tracks", track), {PCM: pcm_to_arrow([pcm])})
-        splits = split_track([(0, len(pcm))], RATE, track, valid=0.1, test=0.02, guard_seconds=0.25, seed=123)
-        rows.append({"id": track, "samples": len(pcm), "splits": splits})
-    commit.write_record(folder, CARD, {"schema": 1, "name": "music", "sample_rate": RATE, "tracks": rows})
+    write_dataset(folder, "music", map(decoded, paths), RATE)
     return Dataset.open(folder, Path(folder.root) / "cache")
+
+
+def decoded(path: Path) -> np.ndarray:
+    """A file's sound, int16 [samples] at RATE."""
+    blocks: list[np.ndarray] = []
+    decode(path, RATE, blocks.append)
+    return np.concatenate(blocks)
 
 
 def ours(experiment: Experiment, dataset: Dataset, seconds: float) -> tuple[float, int]:
