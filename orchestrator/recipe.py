@@ -6,11 +6,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.sources import PIECE_AUDIO, PIECES, Source
+from orchestrator.workspace import RECORDING, RECORDINGS
 from samplernn import commit
 from samplernn.errors import BadInput
+
+if TYPE_CHECKING:
+    from orchestrator.sources import Source
 
 SLOTS_IN_ID = re.compile(r"-slots(\d+)")
 """In an engine id: places that samples depend on."""
@@ -91,6 +94,6 @@ class Recipe:
 
     def _piece(self, piece: dict[str, Any]) -> dict[str, Any]:
         """The recording as the song's batch keeps it, where that is still around the file."""
-        kept = self.path.parents[2] / PIECES / piece["sha256"][:16] / PIECE_AUDIO
+        kept = self.path.parents[2] / RECORDINGS / piece["sha256"][:16] / RECORDING
         wanted = {key: value for key, value in piece.items() if key != "sha256"}
         return {**wanted, "path": str(kept), "offset": 0.0} if kept.is_file() else wanted

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from orchestrator.config import GenerateJob, SongSection
 from orchestrator.picks import Marks
 from orchestrator.trials import SweepView
-from orchestrator.workspace import SOURCES, Workspace
+from orchestrator.workspace import RECORDING, RECORDINGS, SOURCES, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, step_name
 from samplernn.audio import decode_flac, encode_flac
@@ -20,7 +20,6 @@ from samplernn.errors import BadInput, Damaged
 from samplernn.generate.piece import read_piece
 from samplernn.storage import Storage
 
-PIECES, PIECE_AUDIO = "recordings", "piece.flac"
 Pcm = npt.NDArray[np.int16]
 
 
@@ -186,7 +185,7 @@ def sample_rate(checkpoint: Checkpoint) -> int:
 
 def kept_piece(folder: Storage, sha256: str) -> Pcm:
     """The PCM of a recording that a batch keeps. Raises FileNotFoundError when it keeps none of that hash."""
-    return decode_flac(commit.read_file(folder.at(PIECES, sha256[:16]), PIECE_AUDIO))[0]
+    return decode_flac(commit.read_file(folder.at(RECORDINGS, sha256[:16]), RECORDING))[0]
 
 
 def _pieces(
@@ -218,6 +217,6 @@ def _pieces(
 
 
 def _keep(folder: Storage, sha256: str, pcm: Pcm, rate: int) -> None:
-    kept = folder.at(PIECES, sha256[:16])
+    kept = folder.at(RECORDINGS, sha256[:16])
     if not commit.is_committed(kept):
-        commit.write_commit(kept, {PIECE_AUDIO: encode_flac(pcm, rate, {"title": "recording"})})
+        commit.write_commit(kept, {RECORDING: encode_flac(pcm, rate, {"title": "recording"})})

@@ -28,6 +28,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 CONFIG = "config.json"
 SOURCES = "sources.json"
 """What a batch of songs is made from."""
+RECORDINGS, RECORDING = "recordings", "piece.flac"
+"""The recordings that a batch continues or follows, each a commit named by its hash, and the file in it."""
 BORN = "born.json"
 """A sweep's own random token: two sweeps of one name in two workspaces are two groups of W&B runs."""
 

@@ -42,14 +42,14 @@ class Audio:
         headers = {"Accept-Ranges": "bytes", "ETag": etag, "Cache-Control": KEEP}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        span = _asked(request.headers.get("range"), sound.bytes)
+        span = _asked(request.headers.get("range"), sound.size)
         if span is None:
-            return Response(status_code=416, headers={"Content-Range": f"bytes */{sound.bytes}"})
+            return Response(status_code=416, headers={"Content-Range": f"bytes */{sound.size}"})
         start, stop = span
         headers["Content-Length"] = str(stop - start)
         status = 200
-        if (start, stop) != (0, sound.bytes) or "range" in request.headers:
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{sound.bytes}"
+        if (start, stop) != (0, sound.size) or "range" in request.headers:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{sound.size}"
             status = 206
         return StreamingResponse(
             _blocks(sound, start, stop), status, headers=headers, media_type="audio/flac"
@@ -67,7 +67,7 @@ class Audio:
         key = (path, sound.sha256, info.size or 0, info.mtime_ns or 0)
         if key not in self._verified:
             data = sound.folder.read(sound.file)
-            if len(data) != sound.bytes or commit.sha256(data) != sound.sha256:
+            if len(data) != sound.size or commit.sha256(data) != sound.sha256:
                 raise Damaged(f"{path} does not match its SHA-256 in the manifest; restore it from a copy")
             self._verified.add(key)
 

@@ -71,7 +71,7 @@ class SongIndex:
         taken.add(title)
         entry = files[SONG]
         self.sounds[found] = Sound(
-            folder, SONG, entry["sha256"], entry["bytes"], about["measures"], ("song", name)
+            folder, SONG, entry["sha256"], entry["bytes"], commit.to_json(about["measures"]), ("song", name)
         )
         self.version += 1
         self.shown[found] = {

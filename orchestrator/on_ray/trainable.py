@@ -5,9 +5,10 @@ torch is imported where it trains: the driver imports this file, too, and needs 
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
 
@@ -47,13 +48,24 @@ def assignment(
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
     """Tune's trainable: a step goes on to the next report. What goes wrong is raised, and the driver decides.
 
-    A class and not a function, because Tune runs functions in a thread, where SIGTERM can't be heard.
+    A class and not a function, because Tune runs functions in a thread, where SIGTERM can't be heard. One worker trains
+    trial after trial, as long as none fails: torch, and on a GPU its context, are there when the next one comes.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called once, in the worker's main thread."""
-        self._asked_to_end = self._working = False
         self._usual = signal.signal(signal.SIGTERM, self._terminate)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leave the last trial, which ended or was stopped, with all its memory, and take the next one."""
+        self._reports.close()
+        release_memory()
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._asked_to_end = self._working = False
         self._reports = reports(config["job"], lambda: self._asked_to_end)
 
     def step(self) -> Report:
@@ -76,7 +88,17 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             self._usual(signum, frame)
 
 
-def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Iterator[Report]:
+def release_memory() -> None:
+    """Give back what a trial held, and count the peak of the GPU's memory anew."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Generator[Report, None, None]:
     """Train the trial of a job. `kind` is start, log, saved (with `bits`), paused (with `reason`), and at last done.
 
     Storage that is full or can't be written is waited for: the trial then goes on from its last commit. Once stop()

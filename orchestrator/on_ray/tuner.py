@@ -225,7 +225,7 @@ def _tuner(
             search_alg=proposals,
             num_samples=trials,
             max_concurrent_trials=at_once,
-            reuse_actors=False,
+            reuse_actors=True,
             trial_dirname_creator=_folder,
         ),
         run_config=RunConfig(

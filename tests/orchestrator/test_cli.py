@@ -186,8 +186,9 @@ def test_checkpoint_that_does_not_exist_is_named(place, monkeypatch, capsys):
     assert "no checkpoint at step 7" in run(monkeypatch, capsys, "generate", "good", "step=7")[2]
 
 
-def test_help_needs_neither_torch_nor_ray():
-    code = "import sys, orchestrator.cli; print({'torch', 'ray', 'wandb'} & set(sys.modules))"
+def test_help_and_the_room_need_neither_torch_nor_ray():
+    read = "orchestrator.cli, orchestrator.asked, orchestrator.audition.app"
+    code = f"import sys, {read}; print({{'torch', 'ray', 'wandb', 'scipy.stats'}} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
     )

@@ -22,7 +22,7 @@ from orchestrator.plan import plan
 from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
-from samplernn.attempts import list_commits, read_lineage, step_name
+from samplernn.attempts import attempts, list_commits, read_lineage, step_name
 from samplernn.checkpoint import load_model
 from samplernn.chunks import Dataset
 from samplernn.errors import Damaged
@@ -147,6 +147,18 @@ def test_killed_driver_and_the_same_command_again_equal_an_undisturbed_sweep(tmp
         for t in SweepView.open(workspace, "kills").trials
     ]
     assert any(len(each) == 2 and each[2] >= 40 for each in starts), "no trial went on from its checkpoint"
+
+
+def test_a_worker_trains_trial_after_trial_as_a_fresh_one_would(tmp_path, undisturbed):
+    workspace, file, log = made_workspace(tmp_path / "workspace"), sweep_file(tmp_path), tmp_path / "log"
+    body = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**body, "run": {**body["run"], "max_concurrent": 1}}))
+    finish(start(workspace, file, log), log)
+    check_equal_to(undisturbed, workspace)
+    trials = SweepView.open(workspace, "kills").trials
+    workers = {attempts(workspace.trial("kills", trial.name))[1]["pid"] for trial in trials}
+    assert len(trials) == 3
+    assert len(workers) == 1
 
 
 def test_asha_is_replayed_from_the_journal_and_an_altered_one_is_refused(tmp_path):
