@@ -122,7 +122,7 @@ def end_earlier() -> None:
         if process.pid not in mine
         and process.info["uids"] is not None
         and process.info["uids"].real == os.getuid()
-        and " ".join(process.info["cmdline"] or []).find("-m cluster.start join ") > 0
+        and (process.info["cmdline"] or [])[1:4] == ["-m", "cluster.start", "join"]
     ]
     for process in earlier:
         _signal(process, signal.SIGTERM)
