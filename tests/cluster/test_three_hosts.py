@@ -220,7 +220,7 @@ class Walk:
         self.job = re.findall(r"--attach (\S+)", log.read_text())[0].rstrip(";")
 
     def stop(self, line: str) -> None:
-        """A stopped job tells the line that goes on; here `ray job submit`, with the token, trains four trials' steps."""
+        """A stopped job tells the line that goes on; here `ray job submit` does, for the steps of four trials."""
         told = self.laptop.run(line, 100)
         assert f"this goes on where it was: orchestrator submit sweep {TINY_SWEEP}" in told
         assert self.started[-1].wait(60) == 1
