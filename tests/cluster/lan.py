@@ -51,18 +51,23 @@ sed -i '1i band:x:0:0::/home/band:/bin/bash' /etc/passwd  # the first of a uid i
 printf '127.0.0.1 localhost %s\n' "$name" > /etc/hosts
 mkdir -p -m 700 /home/band/.ssh
 layer /tmp
-rm -rf /tmp/ray*
+mkdir -p /tmp/ray
+mount -t tmpfs tmpfs /tmp/ray
 echo ready
+"""
+_PROBE = r"""
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/over /mnt/work
+mount -t overlay -o lowerdir=/etc,upperdir=/mnt/over,workdir=/mnt/work overlay /etc
+ip link add here type veth peer name there
+ip link add lan type bridge
+nft list ruleset
 """
 _STAY = "\nwhile sleep 3600 & wait $!; do :; done"  # as process 1 it takes in whoever was left by its parent
 _SSHD = r"""
 ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/key_of_this_host
 /usr/sbin/sshd -e -o UsePAM=no -o PidFile=none -o HostKey=/etc/ssh/key_of_this_host -o PermitRootLogin=prohibit-password
 """
-
-
-class NoLan(Exception):
-    """Namespaces can't be made here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -130,19 +135,18 @@ def missing() -> str | None:
     """Why there can be no such network here; None where there can."""
     if os.geteuid():
         return "namespaces need root"
-    gone = {
-        package
-        for tool, package in TOOLS.items()
-        if not shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")
-    }
-    return f"needs {', '.join(sorted(gone))}" if gone else None
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    if gone := {package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)}:
+        return f"needs {', '.join(sorted(gone))}"
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-euc", _PROBE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return f"no namespaces here: {done.stderr.strip()}" if done.returncode else None
 
 
 @contextlib.contextmanager
 def lan(folder: Path, shared: Path, addresses: Mapping[str, str], checkout: Path) -> Iterator[Lan]:
     """A laptop at .2 of the hosts' network, with a checkout that it may write into, and a host at each address.
-
-    Raises NoLan where the kernel refuses.
+    Ask `missing` before.
     """
     with contextlib.ExitStack() as stack:
         laptop = stack.enter_context(_machine(folder, shared, "laptop", "", [str(checkout)]))
@@ -195,7 +199,7 @@ def _machine(
     try:
         while READY not in log.read_text().split():
             if process.poll() is not None:
-                raise NoLan(f"no machine of namespaces can be made here: {log.read_text().strip()}")
+                raise RuntimeError(f"no machine of namespaces can be made here: {log.read_text().strip()}")
             time.sleep(0.02)
         yield _first(process.pid)
     finally:
@@ -216,4 +220,4 @@ def _in_network(pid: int, words: str) -> None:
     command = ["nsenter", "--target", str(pid), "--net", "ip", *words.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     if done.returncode:
-        raise NoLan(f"ip {words}: {done.stderr.strip()}")
+        raise RuntimeError(f"ip {words}: {done.stderr.strip()}")

@@ -27,7 +27,7 @@ from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.errors import SampleRNNError
-from tests.cluster.lan import SHARED, Lan, NoLan, lan, missing
+from tests.cluster.lan import SHARED, Lan, lan, missing
 from tests.made import tiny_experiment, tone, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.system]
@@ -80,18 +80,13 @@ def desks(tmp_path) -> Iterator[Lan]:
     (shared / "firewall.nft").write_text(firewall)
     template = yaml.safe_load(TEMPLATE.read_text())
     addresses = [template["provider"]["head_ip"], *template["provider"]["worker_ips"]]
-    try:
-        with lan(tmp_path, shared, dict(zip(DESKS, addresses, strict=True)), REPOSITORY) as made:
-            made.laptop.run(f"ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/band && cp ~/.ssh/band.pub {SHARED}")
-            for host in made.hosts.values():
-                host.run(
-                    f"cp {SHARED}/band.pub ~/.ssh/authorized_keys && mkdir -p samplernn-orchestrator/.venv"
-                )
-                host.run(f"cd samplernn-orchestrator/.venv && ln -s {REPOSITORY}/.venv/* . && touch .set-up")
-                host.run(f"nft --file {SHARED}/firewall.nft")
-            yield made
-    except NoLan as error:
-        pytest.skip(str(error))
+    with lan(tmp_path, shared, dict(zip(DESKS, addresses, strict=True)), REPOSITORY) as made:
+        made.laptop.run(f"ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/band && cp ~/.ssh/band.pub {SHARED}")
+        for host in made.hosts.values():
+            host.run(f"cp {SHARED}/band.pub ~/.ssh/authorized_keys && mkdir -p samplernn-orchestrator/.venv")
+            host.run(f"cd samplernn-orchestrator/.venv && ln -s {REPOSITORY}/.venv/* . && touch .set-up")
+            host.run(f"nft --file {SHARED}/firewall.nft")
+        yield made
 
 
 class Walk:
@@ -213,9 +208,10 @@ class Walk:
     def submit(self, line: str) -> None:
         """The same line as a job goes on where `ray submit` was."""
         log, before = self.folder / "submit.log", self.attempts()
-        self.following = self.laptop.start(line, log)
+        following = self.laptop.start(line, log)
+        self.started.append(following)
         wait_until(
-            self.following, lambda: self.used(before) == set(DESKS), f"new trials on each host ({log})", 120
+            following, lambda: self.used(before) == set(DESKS), f"new trials on each host ({log})", 120
         )
         self.job = re.findall(r"--attach (\S+)", log.read_text())[0].rstrip(";")
 
