@@ -39,6 +39,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Stepped:
+    """An optimiser step was taken; nothing was read back from the device."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Logged:
     """A row of metrics: kind is train or eval."""
 
@@ -53,7 +60,7 @@ class Saved:
     valid_bits: float
 
 
-Event = Started | Logged | Saved
+Event = Started | Stepped | Logged | Saved
 
 
 def train(
@@ -110,6 +117,7 @@ def _walk(
     while run.step < config.max_steps:
         rate = learning_rate(config, run.step)
         bits, since = bits + train_step(run, next(batches), config), since + 1
+        yield Stepped(run.step)
         halt = stop()
         saves = halt or run.step % config.checkpoint_every == 0 or run.step == config.max_steps
         if not saves and run.step % config.log_every:
