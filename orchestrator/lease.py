@@ -54,10 +54,15 @@ def hold(folder: Storage) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(_remove_empty, folder)
         _take(folder, name, mine)
-        stack.callback(folder.delete, name)
-        stack.callback(folder.delete, BEAT)
+        stack.callback(_give_back, folder, name, mine)
         stack.enter_context(_beating(folder, name, mine))
         yield
+
+
+def _give_back(folder: Storage, name: str, mine: Json) -> None:
+    if _is_mine(folder, name, mine):
+        folder.delete(BEAT)
+        folder.delete(name)
 
 
 def is_held(folder: Storage) -> bool:
@@ -129,7 +134,7 @@ def _beat(folder: Storage, holder: Json) -> Json:
 
 
 def _beats_lately(folder: Storage, holder: Json) -> bool:
-    return abs(time.time() - _beat(folder, holder).get("time", 0.0)) < GONE_S
+    return bool(abs(time.time() - _beat(folder, holder).get("time", 0.0)) < GONE_S)
 
 
 def _beats(folder: Storage, holder: Json) -> bool:
@@ -180,7 +185,7 @@ def _write_beat(folder: Storage, mine: Json, number: int) -> None:
 def _is_mine(folder: Storage, name: str, mine: Json) -> bool:
     """Whether the lease is still this process's, as far as the storage can be read."""
     try:
-        return (_read(folder, name) or {}).get("id") == mine["id"]
+        return bool((_read(folder, name) or {}).get("id") == mine["id"])
     except StorageError:
         return True
 

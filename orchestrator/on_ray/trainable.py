@@ -34,7 +34,7 @@ def assignment(
 ) -> dict[str, Any]:
     """What a worker is told; plain values, so that it is readable wherever Ray shows it."""
     return {
-        "workspace": str(workspace.storage),
+        "workspace": workspace.storage.address,
         "sweep": asked.name,
         "dataset": asked.dataset,
         "trial": trial,

@@ -183,7 +183,12 @@ def run_trials(
         meter.reached(trial, report)
         seen(trial, report)
 
-    journal.add("begin", gpus=share["GPU"], budget=asked.budget.model_dump(mode="json"))
+    journal.add(
+        "begin",
+        gpus=share["GPU"],
+        budget=asked.budget.model_dump(mode="json"),
+        retention=asked.retention.model_dump(mode="json"),
+    )
     with (
         tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch,
         stopping_tune() as interrupted,
