@@ -13,8 +13,9 @@ when it is back it finds its lease gone and ends in order, but until its next be
 
 from __future__ import annotations
 
-import _thread
 import itertools
+import os
+import signal
 import socket
 import sys
 import threading
@@ -164,7 +165,7 @@ def _beating(folder: Storage, name: str, mine: Json) -> Iterator[None]:
                 return
             if not _is_mine(folder, name, mine):
                 sys.stderr.write(f"{folder} was taken over by another driver, so this one ends\n")
-                _thread.interrupt_main()
+                os.kill(os.getpid(), signal.SIGINT)
                 return
             _write_beat(folder, mine, number)
 
