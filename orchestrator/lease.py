@@ -96,7 +96,8 @@ def _clear_dead(folder: Storage, mine: str | None) -> None:
             raise BadInput(
                 f"{folder} is in use by process {holder['pid']} on {holder['host']}; wait for it or stop it"
             )
-        folder.delete(name)
+        if _read(folder, name) == holder:  # nobody has taken it over meanwhile
+            folder.delete(name)
 
 
 def _leases(folder: Storage) -> list[str]:
