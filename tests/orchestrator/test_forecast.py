@@ -128,23 +128,25 @@ def test_forecast_ends_with_the_budget_and_says_so(budget, said):
     plan = forecast_of(asked, 4)
     assert said in plan.used_up
     assert plan.planned.steps[0] < plan.whole.steps[0]
-    slack = 4 * 101 if "steps" in budget else 0  # a checkpoint of each trial at work
+    # A checkpoint of each trial at work; and the workers' starts, which a plan counts and a budget doesn't.
+    most = 1.5 if {"gpu_hours", "money"} & set(budget) else 1.1
     limit = {
         "steps": plan.planned.steps[0] / 6_000,
         "seconds": plan.planned.makespan_s[0] / 25,
         "gpu_hours": plan.planned.hours[0] * 0.5 / 0.01,
         "money": plan.planned.hours[0] * 0.5 * 2 / 0.02,
     }[next(iter(budget))]
-    assert 0.95 <= limit <= 1.25 + slack / 6_000
+    assert 0.95 <= limit <= most
     shows = Console(file=io.StringIO(), width=140)
     shows.print(shown(plan))
     assert "within the budget" in shows.file.getvalue()
 
 
 def test_a_budget_that_suffices_or_a_price_alone_changes_no_forecast():
-    free = forecast_of(sweep(), 4)
+    whole = {"type": "none"}
+    free = forecast_of(sweep(schedule=whole), 4)
     for budget in ({"steps": 10**6}, {"gpu_hour_price": 2.0}):
-        plan = forecast_of(sweep(budget=budget), 4)
+        plan = forecast_of(sweep(schedule=whole, budget=budget), 4)
         assert (plan.planned, plan.used_up) == (free.planned, None)
 
 
