@@ -115,9 +115,9 @@ def pick_asked(words: list[str], drop: bool) -> tuple[PickConfig, str]:
     return config, _listener(config.listener)
 
 
-def prune_asked(words: list[str]) -> Retention:
-    """`prune SWEEP name=value ...`."""
-    return _built(Retention, {}, words)
+def prune_asked(recorded: dict[str, Any], words: list[str]) -> Retention:
+    """`prune SWEEP name=value ...`, on top of the sweep's own settings."""
+    return _built(Retention, recorded, words)
 
 
 def rollback_asked(words: list[str]) -> RollbackConfig:

@@ -259,15 +259,18 @@ def prune(
 ) -> None:
     """Remove the checkpoints of a sweep that nobody needs: neither among the best nor the newest, nor picked.
 
-    Clips always stay, and so do checkpoints that songs were made from. What a kill cut short is removed as well.
+    What isn't said here is as the sweep's last run had it (its retention). Clips always stay, and so do checkpoints
+    that songs were made from. What a kill cut short is removed as well.
 
     Example: orchestrator prune overnight best=1 --dry-run
     """
     from orchestrator.asked import prune_asked
     from orchestrator.prune import prune as run_prune
+    from orchestrator.retention import recorded
 
-    retention = prune_asked(settings or [])
-    run_prune(_open(workspace), name, retention, dry=dry_run, console=out)
+    root = _open(workspace)
+    retention = prune_asked(recorded(root, name), settings or [])
+    run_prune(root, name, retention, dry=dry_run, console=out)
 
 
 @app.command(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.config import SweepConfig
-from orchestrator.journal import RUNNING, read_journal
+from orchestrator.journal import RUNNING, Entry, read_journal
+from orchestrator.lease import is_held
 from orchestrator.plan import PlannedTrial, trials_of
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
@@ -38,7 +40,7 @@ class TrialView:
     name: str
     experiment: Experiment
     state: str
-    """waiting, running, done, stopped or failed."""
+    """waiting, running, interrupted (it was running when its driver ended), done, stopped or failed."""
     reason: str
     rows: list[dict[str, Any]]
     """Metric rows by step; `kind` is train or eval."""
@@ -92,14 +94,7 @@ class SweepView:
                 f"there is no sweep {name!r} in {workspace.storage}; there are: {known}"
             ) from error
         journal = read_journal(folder)
-        states: dict[str, tuple[str, str]] = {}
-        for entry in journal:
-            if entry["kind"] == "end":
-                states[entry["trial"]] = (entry["state"], entry["reason"])
-            elif entry["kind"] in RUNNING:
-                states[entry["trial"]] = ("running", "")
-            elif entry["kind"] == "rollback":
-                states[entry["trial"]] = ("waiting", "")
+        states = states_of(journal, is_held(folder))
         trials = trials_of(config, journal)
         ended = {trial.name: trial for trial in before.trials if trial.state in ENDED} if before else {}
         return cls(
@@ -116,6 +111,19 @@ class SweepView:
         """The trial with the fewest validation bits."""
         rated = [trial for trial in self.trials if trial.best is not None]
         return min(rated, key=lambda trial: trial.best[1] if trial.best else 0.0, default=None)
+
+
+def states_of(journal: Iterable[Entry], held: bool) -> dict[str, tuple[str, str]]:
+    """(state, reason) of every trial that was begun; `held` is whether a driver is at work."""
+    states: dict[str, tuple[str, str]] = {}
+    for entry in journal:
+        if entry["kind"] == "end":
+            states[entry["trial"]] = (entry["state"], entry["reason"])
+        elif entry["kind"] in RUNNING:
+            states[entry["trial"]] = ("running" if held else "interrupted", "")
+        elif entry["kind"] == "rollback":
+            states[entry["trial"]] = ("waiting", "")
+    return states
 
 
 def _read_trial(

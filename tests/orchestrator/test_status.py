@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from rich.console import Console
 
+from orchestrator.board import Board
 from orchestrator.journal import Journal
+from orchestrator.lease import hold
 from orchestrator.pages.parallel import Column, Trace, parallel_svg
+from orchestrator.plan import plan
 from orchestrator.status import sweep_status, watch
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
@@ -31,13 +36,20 @@ def workspace(tmp_path: Path) -> Workspace:
     return workspace
 
 
+@pytest.fixture
+def driver(workspace: Workspace) -> Iterator[None]:
+    """A driver is at work on it."""
+    with hold(workspace.sweep("toy-sweep")):
+        yield
+
+
 def printed(workspace: Workspace) -> str:
     console = Console(width=160, file=io.StringIO(), highlight=False)
     console.print(sweep_status(workspace, "toy-sweep")[1])
     return console.file.getvalue()
 
 
-def test_status_says_where_a_trial_runs_when_it_is_done_and_its_newest_clips(workspace):
+def test_status_says_where_a_trial_runs_when_it_is_done_and_its_newest_clips(workspace, driver):
     text = printed(workspace)
     header, first = text.splitlines()[:2]
     assert " ".join(header.split()) == (
@@ -48,7 +60,7 @@ def test_status_says_where_a_trial_runs_when_it_is_done_and_its_newest_clips(wor
         assert part in first, first
 
 
-def test_status_as_json_has_the_same(workspace):
+def test_status_as_json_has_the_same(workspace, driver):
     body = sweep_status(workspace, "toy-sweep")[0]["trials"]
     assert body[0] | {"eta_s": 131.072, "gpu": "3", "node": "node-7", "samples_per_s": 1e5} == body[0]
     assert body[0]["last_clip"].endswith("clips/step-00000200.0001")
@@ -58,7 +70,32 @@ def test_status_as_json_has_the_same(workspace):
 def test_watching_a_sweep_that_nobody_runs_shows_it_once(workspace):
     console = Console(width=160, file=io.StringIO(), highlight=False)
     watch(workspace, "toy-sweep", console)
-    assert "1 running" in console.file.getvalue()
+    assert "1 interrupted" in console.file.getvalue()
+
+
+def test_a_trial_whose_driver_is_gone_is_interrupted(workspace):
+    first = printed(workspace).splitlines()[1]
+    assert "interrupted" in first
+    assert "running" not in first
+    assert sweep_status(workspace, "toy-sweep")[0]["trials"][0]["eta_s"] is None
+    assert "no driver is at work on it" in printed(workspace)
+
+
+def test_time_left_is_counted_from_the_first_step_and_not_from_the_command(workspace, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    board = Board("toy", plan(SweepView.open(workspace, "toy-sweep").config))
+    board.begin()
+    name = next(iter(board.lines))
+    total = sum(line.max_steps for line in board.lines.values())
+    now = 60.0  # Ray, and the worker's imports
+    board.seen(name, {"kind": "start", "step": 0})
+    now = 65.0
+    board.seen(name, {"kind": "log", "step": 50})
+    assert board.eta_s is None, "too early to tell"
+    now = 80.0
+    board.seen(name, {"kind": "log", "step": 200})
+    assert board.eta_s == pytest.approx((total - 200) * 20 / 200)
 
 
 def test_what_has_ended_is_not_read_again_unless_it_goes_on(workspace):
