@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from orchestrator.config import SweepConfig
 from orchestrator.journal import RUNNING, Entry, read_journal
 from orchestrator.lease import is_held
 from orchestrator.plan import PlannedTrial, trials_of
+from orchestrator.problems import explain
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import attempts, list_commits, read_metrics, step_name
@@ -72,6 +75,20 @@ class TrialView:
         return min(((row["step"], row["valid_bits"]) for row in rows), key=lambda at: at[1], default=None)
 
 
+def recorded_config(workspace: Workspace, name: str) -> SweepConfig:
+    """The config that a sweep was begun with. Raises BadInput when there is no such sweep, or another version's."""
+    try:
+        return SweepConfig.model_validate(commit.read_record(workspace.sweep(name), CONFIG))
+    except FileNotFoundError as error:
+        known = ", ".join(workspace.names("sweeps")) or "none yet"
+        raise BadInput(f"there is no sweep {name!r} in {workspace.storage}; there are: {known}") from error
+    except ValidationError as error:
+        raise BadInput(
+            f"the sweep {name} was begun with another version of this project ({explain(SweepConfig, error)[0]}); use "
+            "that version, or another name"
+        ) from error
+
+
 @dataclass(frozen=True)
 class SweepView:
     """A sweep read from storage alone, from any machine."""
@@ -86,14 +103,7 @@ class SweepView:
         What ended before is not read again: `before` is the same sweep as it was.
         """
         folder = workspace.sweep(name)
-        try:
-            config = SweepConfig.model_validate(commit.read_record(folder, CONFIG))
-        except FileNotFoundError as error:
-            known = ", ".join(workspace.names("sweeps")) or "none yet"
-            raise BadInput(
-                f"there is no sweep {name!r} in {workspace.storage}; there are: {known}"
-            ) from error
-        journal = read_journal(folder)
+        config, journal = recorded_config(workspace, name), read_journal(folder)
         states = states_of(journal, is_held(folder))
         trials = trials_of(config, journal)
         ended = {trial.name: trial for trial in before.trials if trial.state in ENDED} if before else {}

@@ -18,9 +18,11 @@ from orchestrator.pages.parallel import Column, Trace, parallel_svg
 from orchestrator.plan import plan
 from orchestrator.status import sweep_status, watch
 from orchestrator.trials import SweepView
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import CONFIG, Workspace
+from samplernn import commit
 from samplernn.attempts import begin_attempt
 from tests.orchestrator.made_sweep import write_sweep
+from tests.orchestrator.test_cli import run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -134,3 +136,17 @@ def test_parallel_coordinates_place_values_and_leave_out_what_is_not_there():
 def pairs(group: ET.Element) -> list[str]:
     words = group.find(f"{SVG}path").get("d").removeprefix("M").split()
     return [" ".join(words[at : at + 2]) for at in range(0, len(words), 2)]
+
+
+@pytest.mark.parametrize("verb", ["status", "audition", "generate"])
+def test_sweep_of_another_version_is_one_clear_error(workspace, monkeypatch, capsys, verb):
+    folder = workspace.sweep("toy-sweep")
+    body = commit.read_record(folder, CONFIG)
+    folder.delete(CONFIG)
+    commit.write_record(folder, CONFIG, {**body, "retries": 3})
+    code, _, error = run(monkeypatch, capsys, verb, "toy-sweep", "-w", str(workspace.storage))
+    assert code == 2
+    assert error.startswith(
+        "error: the sweep toy-sweep was begun with another version of this project (unknown key retries"
+    )
+    assert len(error.splitlines()) == 1
