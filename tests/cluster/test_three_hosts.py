@@ -43,9 +43,10 @@ README_SWEEP, TINY_SWEEP = f"configs/sweeps/{SWEEP}.yaml", f"{SHARED}/{SWEEP}.ya
 IMPATIENT = (
     "RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3 "
 )
-IMPATIENT += "RAY_gcs_rpc_server_reconnect_timeout_s=20 CLUSTER_GONE_S=3"
+IMPATIENT += "RAY_gcs_rpc_server_reconnect_timeout_s=15 CLUSTER_GONE_S=3"
 SMALL = "--num-cpus=1 --num-gpus=1 --object-store-memory=100000000"
-TRAIN = {"max_steps": 800, "checkpoint_every": 200, "clips": 0}
+# Trials that last longer than a worker takes to start: else those that end take what waits from a host that comes back.
+TRAIN = {"max_steps": 2400, "checkpoint_every": 400, "clips": 0}
 ASK = """python -c '
 import urllib.error, urllib.request
 try:
@@ -216,19 +217,19 @@ class Walk:
         self.job = re.findall(r"--attach (\S+)", log.read_text())[0].rstrip(";")
 
     def stop(self, line: str) -> None:
-        """A stopped job tells the line that goes on; here `ray job submit` does, for the steps of four trials."""
+        """A stopped job tells the line that goes on; here `ray job submit` does, for the steps of one trial."""
         told = self.laptop.run(line, 100)
         assert f"this goes on where it was: orchestrator submit sweep {TINY_SWEEP}" in told
         assert self.started[-1].wait(60) == 1
         sweep, before = self.workspace.sweep(SWEEP), self.attempts()
         assert not sweep.exists(LEASE)
         steps, done = Meter(read_journal(sweep)).spent().steps, self.done()
-        self.write_sweep(budget={"steps": steps + 4 * TRAIN["max_steps"]})
+        self.write_sweep(budget={"steps": steps + TRAIN["max_steps"]})
         told = self.laptop.run(self.job_line(), 200)
         assert "the budget is used up" in told
         assert self.used(before) == set(DESKS)
         assert self.done() > done
-        assert Meter(read_journal(sweep)).spent().steps >= steps + 4 * TRAIN["max_steps"]
+        assert Meter(read_journal(sweep)).spent().steps >= steps + TRAIN["max_steps"]
 
     def down(self, line: str) -> None:
         """Ray ends on the head, and on the others once they see that it is gone."""
