@@ -2,7 +2,7 @@
 set -u
 umask 077
 cd "$code" || exit 3
-export PYTHONPATH=$code PYTHONUNBUFFERED=1
+export PYTHONPATH=$code PYTHONUNBUFFERED=1 RAY_AUTH_MODE=token
 [ -z "$token" ] || export RAY_AUTH_TOKEN_PATH=$token
 # /tmp/ray belongs to whoever was the first on a node; Ray's sockets need a short path.
 scratch=/tmp/r$SLURM_JOB_ID
@@ -19,7 +19,7 @@ trap 'stop USR1 "the time limit is near"' USR1
 trap 'stop TERM "preempted, requeued or cancelled"' TERM
 
 finish() {
-  scancel --signal=INT "$SLURM_JOB_ID" 2>/dev/null # the steps, not this shell
+  scancel --signal=INT "$SLURM_JOB_ID" 2>/dev/null # its steps, which are the nodes
   kill -TERM -- "-$head" 2>/dev/null
   wait
   rm -rf "$scratch"
@@ -42,14 +42,9 @@ until (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; do
   sleep 1
 done
 
-# Slurm's own SIGTERM is left to the driver, which needs its nodes to end in order; SIGINT ends a node.
 for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
-  # shellcheck disable=SC2016 # for the shell on the node
-  srun --export=ALL --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
-    trap "" TERM
-    exec "$0" -m cluster.start join "$1" --temp-dir="$2" --dashboard-agent-listen-port=0 \
-      --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=1000000000' \
-    "$python" "$address:$port" "$scratch" &
+  srun --export=ALL --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+    "$python" -m cluster.slurm.node "$address:$port" --object-store-memory=1000000000 &
 done
 
 export RAY_ADDRESS=$address:$port
@@ -65,6 +60,8 @@ code=$?
 say "the command ended with code $code"
 if [ "$stopped" = USR1 ] && [ "$code" -ne 0 ]; then
   say "another turn is asked for, in which it goes on"
+  trap - EXIT
+  finish
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
