@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.shell import linted
+
 CLUSTER = Path(__file__).parent.parent.parent / "cluster"
 TEMPLATES = sorted(CLUSTER.rglob("*.yaml"))
 YOURS = re.compile(r"\bYOUR_[A-Z_]+\b")
@@ -125,6 +127,26 @@ def launched(cloud: str, trials: int, lacking: str | None = None) -> dict[str, i
         )
     )
     return {request.instance_type: request.count for request in reply.to_launch}
+
+
+def instructions(containerfile: Path) -> list[tuple[str, str]]:
+    """(instruction, what stands behind it) of a container file, continued lines joined."""
+    lines = [line for line in containerfile.read_text().splitlines() if line and not line.startswith("#")]
+    return [tuple(line.split(maxsplit=1)) for line in re.sub(r"\\\n", "", "\n".join(lines)).splitlines()]
+
+
+def test_container_file_copies_what_is_there_and_its_commands_are_shell():
+    found = instructions(CLUSTER / "Containerfile")
+    assert {name for name, _ in found} <= {"FROM", "RUN", "WORKDIR", "COPY", "ARG", "USER", "ENV"}
+    copied = [words.split()[:-1] for name, words in found if name == "COPY" and "--from" not in words]
+    assert ["samplernn"] in copied
+    for source in sum(copied, []):
+        assert (CLUSTER.parent / source).exists(), source
+    commands = [words for name, words in found if name == "RUN"]
+    assert any("requirements.lock" in command and "--require-hashes" in command for command in commands)
+    for command in commands:
+        linted(f"export DEVICE=cpu\n{command}\n", "--shell=sh", "--exclude=SC2086")  # an option that may be empty
+    assert ("USER", "1000") in found
 
 
 def test_aws_nodes_are_launched_as_the_template_says(tmp_path, monkeypatch):
