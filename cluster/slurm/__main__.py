@@ -40,7 +40,9 @@ def written(words: list[str]) -> str:
     parser.add_argument("words", nargs="+", metavar="VERB WORDS", help="after --: what to run")
     asked = parser.parse_args(words)
     if lasting_workspace(asked.words) is None:
-        parser.error("every node must see the workspace: give -w as an absolute path that is shared, or a URI")
+        parser.error(
+            "every node must see the workspace: give -w as an absolute path that is shared, or a URI"
+        )
     job = Job(
         words=tuple(asked.words),
         nodes=asked.nodes,

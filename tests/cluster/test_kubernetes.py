@@ -18,7 +18,9 @@ VERSION = "1.37"
 
 def read(name: str) -> dict[str, Any]:
     """A template as its user makes it."""
-    return yaml.safe_load(re.sub(r"YOUR_([A-Z_]+)", lambda word: word[1].lower(), (FOLDER / name).read_text()))
+    return yaml.safe_load(
+        re.sub(r"YOUR_([A-Z_]+)", lambda word: word[1].lower(), (FOLDER / name).read_text())
+    )
 
 
 def cluster_of(name: str) -> dict[str, Any]:
@@ -33,7 +35,9 @@ def test_template_has_the_fields_of_kuberay(name, kind):
     jsonschema.validate(body, schema(kind))
     with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
         group = cluster_of(name)["workerGroupSpecs"][0] | {"maxReplica": 3}
-        jsonschema.validate(group, schema("RayCluster")["properties"]["spec"]["properties"]["workerGroupSpecs"]["items"])
+        jsonschema.validate(
+            group, schema("RayCluster")["properties"]["spec"]["properties"]["workerGroupSpecs"]["items"]
+        )
 
 
 def test_pods_and_claim_pass_the_schema_of_kubernetes():
@@ -60,6 +64,7 @@ def test_cluster_wants_the_token_and_has_no_gpu_on_its_head():
         (container,) = group["template"]["spec"]["containers"]
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
         assert {"name": "workspace", "mountPath": "/workspace"} in container["volumeMounts"]
-    assert f'ray[data,default,tune]>={spec["rayVersion"].removesuffix(".0")},' in (
-        FOLDER.parent.parent / "pyproject.toml"
-    ).read_text()
+    assert (
+        f"ray[data,default,tune]>={spec['rayVersion'].removesuffix('.0')},"
+        in (FOLDER.parent.parent / "pyproject.toml").read_text()
+    )

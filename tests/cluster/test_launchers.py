@@ -43,9 +43,12 @@ def named(path: Path) -> str:
 
 
 def test_there_are_templates():
-    assert {"aws/cluster.yaml", "gcp/cluster.yaml", "kubernetes/raycluster.yaml", "kubernetes/rayjob.yaml"} <= {
-        named(path) for path in TEMPLATES
-    }
+    assert {
+        "aws/cluster.yaml",
+        "gcp/cluster.yaml",
+        "kubernetes/raycluster.yaml",
+        "kubernetes/rayjob.yaml",
+    } <= {named(path) for path in TEMPLATES}
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=named)
@@ -72,7 +75,9 @@ def mappings(node: yaml.Node):
 def test_what_is_yours_to_fill_in_is_explained_on_the_page_and_nothing_else(path):
     here = [other for other in TEMPLATES if other.parent == path.parent]
     asked = {word for other in here for word in YOURS.findall(other.read_text())}
-    told = set(re.findall(r"^- `(YOUR_[A-Z_]+)`: \S", (path.parent / "README.md").read_text(), re.MULTILINE))
+    told = set(
+        re.findall(r"^ *- `(YOUR_[A-Z_]+)`: \S", (path.parent / "README.md").read_text(), re.MULTILINE)
+    )
     assert told == asked
 
 
@@ -140,12 +145,14 @@ def test_container_file_copies_what_is_there_and_its_commands_are_shell():
     assert {name for name, _ in found} <= {"FROM", "RUN", "WORKDIR", "COPY", "ARG", "USER", "ENV"}
     copied = [words.split()[:-1] for name, words in found if name == "COPY" and "--from" not in words]
     assert ["samplernn"] in copied
-    for source in sum(copied, []):
+    for source in {source for sources in copied for source in sources}:
         assert (CLUSTER.parent / source).exists(), source
     commands = [words for name, words in found if name == "RUN"]
     assert any("requirements.lock" in command and "--require-hashes" in command for command in commands)
     for command in commands:
-        linted(f"export DEVICE=cpu\n{command}\n", "--shell=sh", "--exclude=SC2086")  # an option that may be empty
+        linted(
+            f"export DEVICE=cpu\n{command}\n", "--shell=sh", "--exclude=SC2086"
+        )  # an option that may be empty
     assert ("USER", "1000") in found
 
 

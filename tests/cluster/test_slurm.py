@@ -62,11 +62,15 @@ def test_job_is_a_script_of_bash_with_its_words_quoted():
     assert text.count("--requeue") == 1
     assert "--signal=B:USR1@180" in text
     line = next(line for line in text.splitlines() if line.startswith("command="))
-    echo = subprocess.run(["bash", "-c", f'{line}; printf "%s\\n" "${{command[@]}}"'], capture_output=True, text=True)
+    echo = subprocess.run(
+        ["bash", "-c", f'{line}; printf "%s\\n" "${{command[@]}}"'], capture_output=True, text=True
+    )
     assert echo.stdout.splitlines() == ["sweep", "it's a $file.yaml", "-w", "/shared/w"]
 
 
-@pytest.mark.parametrize("option", ["--comment=two words", "partition=gpu", "--name=a#b", "--x=1\n#SBATCH --y"])
+@pytest.mark.parametrize(
+    "option", ["--comment=two words", "partition=gpu", "--name=a#b", "--x=1\n#SBATCH --y"]
+)
 def test_option_that_sbatch_would_read_as_something_else_is_refused(option):
     with pytest.raises(ValueError, match="no option of sbatch"):
         render(Job(words=("sweep",), options=(option,)))
@@ -98,14 +102,22 @@ def slurm(tmp_path, monkeypatch):
     if os.getuid() or not FREEZER.is_dir():
         pytest.skip(f"Slurm here needs root and {FREEZER}")
     control, first, second = free_ports(3)
-    values = {"host": socket.gethostname(), "folder": tmp_path, "control": control, "first": first, "second": second}
+    values = {
+        "host": socket.gethostname(),
+        "folder": tmp_path,
+        "control": control,
+        "first": first,
+        "second": second,
+    }
     for name in ("state", "spool-n0", "spool-n1", "home"):
         (tmp_path / name).mkdir()
     for name in ("gpu0", "gpu1"):
         (tmp_path / name).touch()
     (tmp_path / "slurm.conf").write_text(CONF.format(**values))
     (tmp_path / "gres.conf").write_text(f"NodeName=n[0-1] Name=gpu File={tmp_path}/gpu[0-1]\n")
-    (tmp_path / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nIgnoreSystemd=yes\nCgroupMountpoint=/sys/fs/cgroup\n")
+    (tmp_path / "cgroup.conf").write_text(
+        "CgroupPlugin=cgroup/v1\nIgnoreSystemd=yes\nCgroupMountpoint=/sys/fs/cgroup\n"
+    )
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", path)
@@ -154,13 +166,18 @@ def test_sweep_near_its_time_limit_asks_for_another_turn_and_ends_done(slurm):
     log = slurm / "job.log"
     options = ["--nodes", "2", "--gpus", "2", "--cpus", "2", "--log", str(log), "--python", sys.executable]
     script = slurm / "job.sbatch"
-    script.write_text(written([*options, "--", "sweep", str(slurm / "long.yaml"), "-w", str(slurm / "workspace")]))
+    script.write_text(
+        written([*options, "--", "sweep", str(slurm / "long.yaml"), "-w", str(slurm / "workspace")])
+    )
     subprocess.run(["sbatch", "--test-only", script], check=True, capture_output=True)
     job = said("sbatch", "--parsable", str(script))
 
     def reached() -> int:
         try:
-            return min((trial.rows[-1]["step"] if trial.rows else 0) for trial in SweepView.open(workspace, "long").trials)
+            return min(
+                (trial.rows[-1]["step"] if trial.rows else 0)
+                for trial in SweepView.open(workspace, "long").trials
+            )
         except SampleRNNError:
             return 0
 
@@ -175,6 +192,6 @@ def test_sweep_near_its_time_limit_asks_for_another_turn_and_ends_done(slurm):
     for trial in SweepView.open(workspace, "long").trials:
         starts = attempts(workspace.trial("long", trial.name))
         assert len(starts) == 2
-        assert starts[2]["step"] > 0
+        assert starts[2]["start_step"] > 0
     assert (slurm / "home" / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
     assert not list(Path("/tmp").glob(f"r{job}*"))

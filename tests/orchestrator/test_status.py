@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+import json
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,6 +14,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.board import Board
+from orchestrator import cli
+from orchestrator.asked import status_asked
 from orchestrator.journal import Journal
 from orchestrator.lease import hold
 from orchestrator.pages.parallel import Column, Trace, parallel_svg
@@ -20,7 +24,10 @@ from orchestrator.status import sweep_status, watch
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
 from samplernn.attempts import begin_attempt
+from samplernn.errors import BadInput
+from samplernn.storage import Storage
 from tests.orchestrator.made_sweep import write_sweep
+from tests.s3_server import bucket, uri
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -134,3 +141,56 @@ def test_parallel_coordinates_place_values_and_leave_out_what_is_not_there():
 def pairs(group: ET.Element) -> list[str]:
     words = group.find(f"{SVG}path").get("d").removeprefix("M").split()
     return [" ".join(words[at : at + 2]) for at in range(0, len(words), 2)]
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "meant"),
+    [
+        ([], None, (None, None)),
+        (["night"], None, (None, "night")),
+        (["night"], "/w", ("/w", "night")),
+        (["s3://bucket/w"], None, ("s3://bucket/w", None)),
+        (["gs://bucket/w", "night"], None, ("gs://bucket/w", "night")),
+        (["./w", "night"], None, ("./w", "night")),
+    ],
+)
+def test_first_word_with_a_slash_is_the_workspace(words, option, meant):
+    assert status_asked(words, option) == meant
+
+
+@pytest.mark.parametrize(
+    "words", [["night", "s3://b/w"], ["a", "b"], ["s3://b/w", "s3://b/v"], ["s3://b/w", "a", "b"]]
+)
+def test_words_that_are_no_workspace_and_sweep_are_refused(words):
+    with pytest.raises(BadInput, match="a workspace and a sweep at most"):
+        status_asked(words, None)
+
+
+def test_workspace_given_twice_is_refused():
+    with pytest.raises(BadInput, match="two workspaces"):
+        status_asked(["s3://b/w", "night"], "/w")
+
+
+def test_status_of_a_bucket_is_read_from_storage_alone(s3_endpoint, monkeypatch, capsys):
+    bucket(s3_endpoint, "progress")
+    where = uri(s3_endpoint, "progress/workspace")
+    workspace = Workspace.open(where)
+    write_sweep(workspace)
+    assert Workspace.open(str(workspace.storage)).names("sweeps") == ["toy-sweep"]
+    body = json.loads(said_by(monkeypatch, capsys, "status", where, "toy-sweep", "--json"))
+    assert (body["running"], [trial["state"] for trial in body["trials"]]) == (
+        False, ["done", "stopped", "failed", "done"],
+    )  # fmt: skip
+    assert Storage.open(body["trials"][0]["last_clip"]).exists("clip-0.flac")
+    with hold(workspace.sweep("toy-sweep")):
+        assert "a driver is at work" in said_by(monkeypatch, capsys, "status", "toy-sweep", "-w", where)
+    assert "2 done, 1 stopped, 1 failed" in said_by(monkeypatch, capsys, "status", where)
+
+
+def said_by(monkeypatch, capsys, *words: str) -> str:
+    """What the command line prints."""
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    return capsys.readouterr().out
