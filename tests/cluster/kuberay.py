@@ -1,8 +1,8 @@
 """What KubeRay takes, as far as our templates use it: field names, types, required fields and choices.
 
-Written by hand from the API types of github.com/ray-project/kuberay v1.7.0 (ray-operator/apis/ray/v1/raycluster_types.go,
-rayjob_types.go), whose generated CRDs have 2.3 MB. A field that is not here is refused, so that a new one in a template
-is looked up there first. Pod templates are Kubernetes' own matter: kubernetes-validate checks them.
+Written by hand from the API types of github.com/ray-project/kuberay v1.7.0 (raycluster_types.go and rayjob_types.go
+in ray-operator/apis/ray/v1), whose generated CRDs have 2.3 MB. A field that is not here is refused, so that a new one
+in a template is looked up there first. Pod templates are Kubernetes' own: kubernetes-validate checks them.
 """
 
 from __future__ import annotations

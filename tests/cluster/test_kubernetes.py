@@ -33,11 +33,10 @@ def cluster_of(name: str) -> dict[str, Any]:
 def test_template_has_the_fields_of_kuberay(name, kind):
     body = read(name)
     jsonschema.validate(body, schema(kind))
+    misspelt = cluster_of(name)
+    misspelt["workerGroupSpecs"][0]["maxReplica"] = 3
     with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
-        group = cluster_of(name)["workerGroupSpecs"][0] | {"maxReplica": 3}
-        jsonschema.validate(
-            group, schema("RayCluster")["properties"]["spec"]["properties"]["workerGroupSpecs"]["items"]
-        )
+        jsonschema.validate(body | {"kind": "RayCluster", "spec": misspelt}, schema("RayCluster"))
 
 
 def test_pods_and_claim_pass_the_schema_of_kubernetes():
@@ -51,8 +50,12 @@ def test_pods_and_claim_pass_the_schema_of_kubernetes():
     validator.validate(read("workspace.yaml"), VERSION, strict=True)
 
 
-def test_job_runs_on_the_same_cluster():
-    assert cluster_of("rayjob.yaml") == cluster_of("raycluster.yaml")
+def test_job_runs_on_the_same_cluster_with_nodes_from_the_start():
+    of_job, lasting = cluster_of("rayjob.yaml"), cluster_of("raycluster.yaml")
+    first = of_job["workerGroupSpecs"][0]
+    assert 0 < first["minReplicas"] <= first["maxReplicas"]
+    first["minReplicas"] = 0
+    assert of_job == lasting
 
 
 def test_cluster_wants_the_token_and_has_no_gpu_on_its_head():
