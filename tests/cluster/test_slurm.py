@@ -121,9 +121,10 @@ def slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", path)
+    conf = ["-f", str(tmp_path / "slurm.conf")]
     daemons = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for command in (["slurmctld", "-D", "-c"], ["slurmd", "-D", "-N", "n0"], ["slurmd", "-D", "-N", "n1"])
+        subprocess.Popen([*command, "-D", *conf], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for command in (["slurmctld", "-c"], ["slurmd", "-N", "n0"], ["slurmd", "-N", "n1"])
     ]
     try:
         wait(lambda: said("sinfo", "-h", "-t", "idle", "-o", "%D") == "2", 30, "two idle nodes")
