@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
+from orchestrator import cli
+from orchestrator.asked import status_asked
 from orchestrator.board import Board
 from orchestrator.journal import Journal
 from orchestrator.lease import hold
@@ -21,8 +25,11 @@ from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import begin_attempt
+from samplernn.errors import BadInput
+from samplernn.storage import Storage
 from tests.orchestrator.made_sweep import write_sweep
 from tests.orchestrator.test_cli import run
+from tests.s3_server import bucket, uri
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -150,3 +157,56 @@ def test_sweep_of_another_version_is_one_clear_error(workspace, monkeypatch, cap
         "error: the sweep toy-sweep was begun with another version of this project (unknown key retries"
     )
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "meant"),
+    [
+        ([], None, (None, None)),
+        (["night"], None, (None, "night")),
+        (["night"], "/w", ("/w", "night")),
+        (["s3://bucket/w"], None, ("s3://bucket/w", None)),
+        (["gs://bucket/w", "night"], None, ("gs://bucket/w", "night")),
+        (["./w", "night"], None, ("./w", "night")),
+    ],
+)
+def test_first_word_with_a_slash_is_the_workspace(words, option, meant):
+    assert status_asked(words, option) == meant
+
+
+@pytest.mark.parametrize(
+    "words", [["night", "s3://b/w"], ["a", "b"], ["s3://b/w", "s3://b/v"], ["s3://b/w", "a", "b"]]
+)
+def test_words_that_are_no_workspace_and_sweep_are_refused(words):
+    with pytest.raises(BadInput, match="a workspace and a sweep at most"):
+        status_asked(words, None)
+
+
+def test_workspace_given_twice_is_refused():
+    with pytest.raises(BadInput, match="two workspaces"):
+        status_asked(["s3://b/w", "night"], "/w")
+
+
+def test_status_of_a_bucket_is_read_from_storage_alone(s3_endpoint, monkeypatch, capsys):
+    bucket(s3_endpoint, "progress")
+    where = uri(s3_endpoint, "progress/workspace")
+    workspace = Workspace.open(where)
+    write_sweep(workspace)
+    assert Workspace.open(str(workspace.storage)).names("sweeps") == ["toy-sweep"]
+    body = json.loads(said_by(monkeypatch, capsys, "status", where, "toy-sweep", "--json"))
+    assert (body["running"], [trial["state"] for trial in body["trials"]]) == (
+        False, ["done", "stopped", "failed", "done"],
+    )  # fmt: skip
+    assert Storage.open(body["trials"][0]["last_clip"]).exists("clip-0.flac")
+    with hold(workspace.sweep("toy-sweep")):
+        assert "a driver is at work" in said_by(monkeypatch, capsys, "status", "toy-sweep", "-w", where)
+    assert "2 done, 1 stopped, 1 failed" in said_by(monkeypatch, capsys, "status", where)
+
+
+def said_by(monkeypatch, capsys, *words: str) -> str:
+    """What the command line prints."""
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    return capsys.readouterr().out
