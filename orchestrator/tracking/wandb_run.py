@@ -15,10 +15,12 @@ from typing import Literal
 
 import wandb
 
+from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, caption, dotted, run_id
 from orchestrator.trials import ClipSet, TrialView
 from samplernn import commit
-from samplernn.errors import Damaged, SampleRNNError
+from samplernn.errors import BadAudio, Damaged, SampleRNNError
+from samplernn.flac import decode_flac
 
 INIT_TIMEOUT_S = 20.0
 FINISH_TIMEOUT_S = 30.0
@@ -85,9 +87,9 @@ class TrialRun:
         return str(self._run.project_url or "")
 
     def log(self, row: HistoryRow) -> None:
-        """Send one row with its clips. Clips that were pruned or damaged meanwhile are left out."""
+        """Send one row with its clips and their pictures. Clips that were pruned or damaged meanwhile are left out."""
         with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
-            media = _audio(self._trial.name, row.clips, Path(scratch)) if row.clips else {}
+            media = _media(self._trial.name, row.clips, Path(scratch)) if row.clips else {}
             self._run.log(row.values, step=row.step)
             if media:  # apart, so that W&B names the files after this step; both calls make one row
                 self._run.log(media, step=row.step)
@@ -99,8 +101,8 @@ class TrialRun:
         """
         for clip in clips:
             with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
-                for key, audio in _audio(self._trial.name, clip, Path(scratch)).items():
-                    audio.bind_to_run(self._run, key, clip.step)
+                for key, media in _media(self._trial.name, clip, Path(scratch)).items():
+                    media.bind_to_run(self._run, key, clip.step)
 
     def close(self, trial: TrialView, ended: bool) -> None:
         """Wait until everything has arrived. Raises WandbFailed when it has not within FINISH_TIMEOUT_S.
@@ -122,17 +124,22 @@ def abandon_all() -> None:
         wandb.teardown()
 
 
-def _audio(trial: str, clips: ClipSet, scratch: Path) -> dict[str, wandb.Audio]:
-    media = {}
+def _media(trial: str, clips: ClipSet, scratch: Path) -> dict[str, wandb.Audio | wandb.Image]:
+    """The clips of a checkpoint and the picture of each, under keys that are the same at every checkpoint."""
+    media: dict[str, wandb.Audio | wandb.Image] = {}
     for index in range(CLIPS_MAX):
         name = f"clip-{index}.flac"
         try:
             data = commit.read_file(clips.folder, name)
-        except (KeyError, FileNotFoundError, Damaged):
+            pcm, rate = decode_flac(data)
+        except (KeyError, FileNotFoundError, Damaged, BadAudio):
             continue
-        path = scratch / name
-        path.write_bytes(data)
-        media[f"clip/{index}"] = wandb.Audio(str(path), caption=caption(trial, clips, index))
+        told = caption(trial, clips, index)
+        sound, picture = scratch / name, scratch / f"spectrogram-{index}.png"
+        sound.write_bytes(data)
+        picture.write_bytes(spectrogram_png(pcm, rate))
+        media[f"clip/{index}"] = wandb.Audio(str(sound), caption=told)
+        media[f"spectrogram/{index}"] = wandb.Image(str(picture), caption=told)
     return media
 
 
