@@ -299,7 +299,7 @@ def test_finish_with_a_server_that_fails_returns_in_time_and_a_later_run_ships_a
     line = shipping.finish(2)
     assert time.monotonic() - started < 4
     assert shipping.process.returncode is not None
-    assert "the same command again ships the rest" in line
+    assert "`orchestrator sync` ships the rest" in line
     check_no_key(band)
     server.answer = "ok"
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
