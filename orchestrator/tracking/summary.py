@@ -149,21 +149,25 @@ def dataset_summary(workspace: Workspace, name: str) -> Summary:
     figures = {
         "count/tracks": float(len(tracks)),
         "sample_rate": float(rate),
-        "count/left_out": float(len(card["skipped"])),
+        "count/left_out": float(len(card.get("skipped", []))),
     }
     figures |= {f"seconds/{split}": sum(one[split] for one in seconds) for split in splits}
     files = {CARD: uri(folder, CARD)}
     files |= {f"tracks/{track['id']}/{PCM}": uri(folder.at("tracks", track["id"]), PCM) for track in tracks}
     rows = [
-        [track["source"], track["seconds"], *(one[split] for split in splits), track["pcm_sha256"]]
+        [track.get("source", track["id"]), track["samples"] / rate, *(one[split] for split in splits)]
         for track, one in zip(tracks, seconds, strict=True)
     ]
-    about = {"sample_rate": rate, "license": card["license"], "sha256": commit.sha256(commit.to_json(card))}
+    about = {
+        "sample_rate": rate,
+        "license": card.get("license"),
+        "sha256": commit.sha256(commit.to_json(card)),
+    }
     return Summary(
         "ingest",
         name,
         figures,
-        {"tracks": Sheet(["source", "seconds", *splits, "pcm_sha256"], rows)},
+        {"tracks": Sheet(["source", "seconds", *splits], rows)},
         references=[Reference(name, "dataset", files, about)],
     )
 

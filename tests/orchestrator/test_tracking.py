@@ -282,7 +282,7 @@ def test_shipper_online_killed_midway_resumes_the_run_and_ships_each_step_once(
     check_online(band, server, trial)
 
 
-@pytest.mark.parametrize("fault", ["refuse", "hang", "429"])
+@pytest.mark.parametrize("fault", ["refuse", "hang", "429", "die"])
 def test_finish_with_a_server_that_fails_returns_in_time_and_a_later_run_ships_all(
     band: Band, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
