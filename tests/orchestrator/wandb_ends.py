@@ -67,6 +67,7 @@ class Server(ThreadingHTTPServer):
         self.history: dict[str, list[str]] = {}
         self.configs: dict[str, dict[str, Any]] = {}
         self.uploads: dict[str, bytes] = {}
+        self.views: list[dict[str, Any]] = []
         self.artifacts: dict[str, list[dict[str, Any]]] = {}
         self.requests = 0
         self.closing = threading.Event()
@@ -175,6 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
                                "teams": {"edges": []}}}  # fmt: skip
         if "query ArtifactType" in query:
             return {"project": None}
+        if "upsertView" in query:
+            self.server.views.append(variables)
+            return {"upsertView": {"view": {"id": "V", "name": "nw-v"}, "inserted": True}}
         return self._artifact(query, variables)
 
     def _artifact(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
