@@ -2,8 +2,8 @@
 
     python -m orchestrator.tracking.dashboard SWEEP [-w WORKSPACE] [--project ENTITY/PROJECT]
 
-Made through W&B's own library, wandb-workspaces (pip install 'samplernn-orchestrator[dashboard]'). Needs a login, and the
-entity (the user or team) that the project is of. Run again it makes another view; the old one stays.
+Made through W&B's own library, wandb-workspaces (pip install 'samplernn-orchestrator[dashboard]'). It needs a login, and
+the entity (the user or team) that the project is of. Run again it makes another view; the old one stays.
 """
 
 from __future__ import annotations
