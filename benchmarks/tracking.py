@@ -122,12 +122,16 @@ def block(workspace: Workspace, name: str, steps: int, side: str | None, poll_s:
 
 
 def shipped(workspace: Workspace, name: str, side: str, url: str, poll_s: float | None) -> Shipping:
-    """The shipper at work."""
+    """The shipper at work, W&B's library imported."""
     os.environ |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
     mode = Tracking(wandb="offline" if side == "offline" else "online")
     options = [] if poll_s is None else ["--poll-s", str(poll_s), "--flush-s", str(2 * poll_s)]
     shipping = start_shipper(workspace, name, mode, options=options)
     assert shipping is not None
+    log = shipping.folder / "shipper.log"
+    while f"pid {shipping.process.pid}" not in log.read_text():
+        assert shipping.process.poll() is None, f"the shipper did not start, see {log}"
+        time.sleep(0.1)
     return shipping
 
 

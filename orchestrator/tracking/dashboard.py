@@ -2,7 +2,7 @@
 
     python -m orchestrator.tracking.dashboard SWEEP [-w WORKSPACE] [--project ENTITY/PROJECT]
 
-Made through W&B's own library, wandb-workspaces (pip install 'samplernn-orchestrator[dashboard]'). It needs a login, and
+Made through wandb-workspaces, a library of W&B (pip install 'samplernn-orchestrator[dashboard]'). It needs a login and
 the entity (the user or team) that the project is of. Run again it makes another view; the old one stays.
 """
 

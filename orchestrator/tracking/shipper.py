@@ -26,7 +26,7 @@ from pathlib import Path
 
 from orchestrator.tracking.history import Shipped, last_step, unshipped
 from orchestrator.tracking.ledger import Ledger, take_lock, tracking_folder
-from orchestrator.tracking.summary import summaries
+from orchestrator.tracking.summary import summaries, sweep_summary
 from orchestrator.tracking.wandb_run import RunPlace, TrialRun, WandbFailed, abandon_all, send_summary
 from orchestrator.trials import ENDED, SweepView, TrialView
 from orchestrator.workspace import BORN, Workspace
@@ -102,7 +102,7 @@ class Shipper:
             behind -= before is not None and self._ship(trial, before, draining)
             if self._sent != sent:
                 self._tell(behind, len(view.trials))
-        if draining and (beside or (not behind and all(trial.state in ENDED for trial in view.trials))):
+        if draining and not behind and (beside or all(trial.state in ENDED for trial in view.trials)):
             behind += self._ship_summaries(view, beside)
         self._tell(behind, len(view.trials))
         return took
@@ -120,20 +120,24 @@ class Shipper:
 
     def _ship_summaries(self, view: SweepView, beside: bool) -> int:
         """Ship the sweep's own run, and those beside it; returns how many are due and could not be shipped."""
-        behind = 0
-        for summary in summaries(self._workspace, view):
-            if self._stopped() or not (beside or summary.job_type == "sweep"):
+        try:
+            whole = summaries(self._workspace, view) if beside else [sweep_summary(self._workspace, view)]
+            due = [one for one in whole if self._ledger.read(one.key).state != one.digest]
+        except (SampleRNNError, OSError) as error:
+            log.warning("can't read what is beside the sweep: %s", error)
+            return 1
+        behind = len(due)
+        for summary in due:
+            if self._stopped():
                 break
-            if self._ledger.read(summary.key).state == summary.digest:
-                continue
             try:
                 folder, url = send_summary(replace(self._place, folder=self._ledger.staging), summary)
             except SampleRNNError as error:
                 self._fail(summary.key, error)
-                behind += 1
                 continue
             self._url = url or self._url
             self._shipped(summary.key, Shipped(state=summary.digest), folder)
+            behind -= 1
         return behind
 
     def _shipped(self, key: str, shipped: Shipped, run: Path) -> None:

@@ -118,7 +118,8 @@ def send_summary(place: RunPlace, summary: Summary) -> tuple[Path, str]:
         for reference in summary.references:
             artifact = wandb.Artifact(reference.name, reference.kind, metadata=reference.metadata)
             for name, address in reference.files.items():
-                artifact.add_reference(address, name=name, checksum=name.endswith(".json"))
+                small = address.startswith("file://") and name.endswith(".json")  # these tell of all the rest
+                artifact.add_reference(address, name=name, checksum=small)
             run.log_artifact(artifact, aliases=list(reference.aliases))
         run.finish(exit_code=0)
         return Path(run.settings.sync_dir), str(run.project_url or "")

@@ -194,7 +194,7 @@ def test_shipper_offline_writes_one_run_a_trial_equal_to_its_rows(
     assert b"orchestrator.tracking.shipper" in command
     assert KEY.encode() not in command
     line = shipping.finish(30)
-    assert line.startswith("W&B: 2 runs offline in")
+    assert line.startswith("W&B: 3 runs offline in")  # the trials and the sweep
     assert "wandb sync" in line
     for trial in band.names:
         check_offline(band, trial)
