@@ -4,7 +4,7 @@
 #   ARGS="-k merge -x"      passed on to pytest or to a benchmark
 
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-BENCHMARKS := training generation ingest sweep asha factory learning audition whole_line
+BENCHMARKS := training generation ingest sweep asha factory learning audition tracking whole_line
 NAME ?= $(BENCHMARKS)
 BIN := .venv/bin
 export TORCH_INDEX PYTHON

@@ -2,8 +2,8 @@
 
     python benchmarks/asha.py [--music FOLDER] [--workspace FOLDER] [--quick] [--json FILE]
 
-Grace is a sixteenth of the steps, eta is 4 and the learning rate constant. ASHA runs once for real, and is replayed on the
-recorded curves in the order in which the trials were numbered and in 200 other orders (the simulator, with as many
+Grace is a sixteenth of the steps, eta is 4 and the learning rate constant. ASHA runs once for real, and is replayed on
+the recorded curves in the order in which the trials were numbered and in 200 other orders (the simulator, with as many
 slots as this machine has cores). Told are the steps that it took, and how far the best model that it found is from the
 best of all. The simulated makespan of the real sweeps stands beside the real one. With --workspace an interrupted
 benchmark goes on.

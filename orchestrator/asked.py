@@ -20,6 +20,7 @@ from orchestrator.config import (
     Retention,
     RollbackConfig,
     SweepFile,
+    Tracking,
 )
 from orchestrator.debug import made_tiny
 from orchestrator.merge import build, load_yaml, parse_overrides
@@ -134,6 +135,12 @@ def prune_asked(recorded: dict[str, Any], words: list[str]) -> Retention:
 def rollback_asked(words: list[str]) -> RollbackConfig:
     """`rollback SWEEP trial=... step=...`."""
     return _built(RollbackConfig, {}, words)
+
+
+def sync_asked(words: list[str]) -> tuple[str | None, Tracking]:
+    """`sync [SWEEP] [name=value ...]`."""
+    named = words[0] if words and "=" not in words[0] else None
+    return named, _built(Tracking, {}, words if named is None else words[1:])
 
 
 def _listener(name: str | None) -> str:

@@ -441,6 +441,28 @@ def submit(
     raise typer.Exit(code)
 
 
+@app.command(cls=taking("orchestrator.config:Tracking"), short_help="Ship to W&B what is not there yet.")
+def sync(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[SWEEP] [name=value ...]", show_default=False)
+    ] = None,
+    workspace: Where = None,
+) -> None:
+    """Ship to W&B what is missing there of a SWEEP, or of all: trials, the sweep's table, dataset, songs and albums.
+
+    Sweeps ship themselves while they run; this is for afterwards: the server was down, you logged in later, there are
+    new songs. What is there is not sent again; Ctrl-C is safe. Without a login it writes runs for `wandb sync`.
+
+    Example: orchestrator sync overnight
+    """
+    from orchestrator.asked import sync_asked
+    from orchestrator.tracking.sync import sync as run_sync
+
+    name, tracking = sync_asked(words or [])
+    whole = run_sync(_open(workspace), name, tracking, out)
+    raise typer.Exit(DONE if whole else SOME_FAILED)
+
+
 @app.command(
     cls=taking("samplernn.config:Experiment"), short_help="Say what this machine can do, and what is wrong."
 )

@@ -31,7 +31,8 @@ SOURCES = "sources.json"
 RECORDINGS, RECORDING = "recordings", "piece.flac"
 """The recordings that a batch continues or follows, each a commit named by its hash, and the file in it."""
 BORN = "born.json"
-"""A sweep's own random token: two sweeps of one name in two workspaces are two groups of W&B runs."""
+"""A sweep's own random token: two sweeps of one name in two workspaces are two groups of W&B runs. Beside it
+the W&B project that they were first shipped to."""
 
 
 def check_name(name: str) -> str:

@@ -135,6 +135,8 @@ def _walk(
             "seconds": run.seconds,
             "samples_per_s": since * config.batch_size * experiment.seq_len / elapsed,
         }
+        if device.type == "cuda":
+            row["gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
         yield Logged(log.add(row))
         if saves:
             yield from _checkpoint(run, experiment, clips, saver, log)

@@ -71,6 +71,10 @@ class Ledger:
             return Shipped()
         return Shipped(int(body["step"]), tuple(body["clips"]), str(body["state"]))
 
+    def count(self) -> int:
+        """Runs of which something is shipped."""
+        return len(list(self._records.glob("*.json")))
+
     def write(self, trial: str, shipped: Shipped, run: Path, keep: bool) -> None:
         """Record that a trial is shipped so far, then put its finished run folder into place, or drop it."""
         move = None

@@ -2,10 +2,13 @@
 
     python -m orchestrator.tracking.shipper --workspace URI --sweep NAME --mode online|offline --project P
 
+Beside the trials' runs it writes those of summary.py: the sweep's own when all trials have ended, and with --sync all.
+
 It only reads the sweep, so training neither waits for it nor dies of it; whatever fails here is logged and tried
 again, later and later. It drains and ends on SIGTERM, when its driver (--driver PID) is gone, and at once when it has
-none. Online, a trial's run stays open while the trial goes on. Offline, what is new becomes a finished W&B run folder
-when the trial ends, every FLUSH_S, and when the shipper ends; `wandb sync` joins the folders of one run.
+none; with --sync it ships what is missing, however long that takes, and ends. Online, a trial's run stays open while
+the trial goes on. Offline, what is new becomes a finished W&B run folder when the trial ends, every FLUSH_S, and when
+the shipper ends; `wandb sync` joins the folders of one run.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ import secrets
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from orchestrator.tracking.history import Shipped, last_step, unshipped
 from orchestrator.tracking.ledger import Ledger, take_lock, tracking_folder
-from orchestrator.tracking.wandb_run import RunPlace, TrialRun, WandbFailed, abandon_all
+from orchestrator.tracking.summary import summaries, sweep_summary
+from orchestrator.tracking.wandb_run import RunPlace, TrialRun, WandbFailed, abandon_all, send_summary
 from orchestrator.trials import ENDED, SweepView, TrialView
 from orchestrator.workspace import BORN, Workspace
 from samplernn import commit
@@ -53,17 +59,30 @@ class Backoff:
 class Shipper:
     """Everything that one sweep has sent and has still to send."""
 
-    def __init__(self, workspace: Workspace, sweep: str, place: RunPlace, flush_s: float = FLUSH_S) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        sweep: str,
+        place: RunPlace,
+        flush_s: float = FLUSH_S,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._workspace, self._sweep, self._place, self._flush_s = workspace, sweep, place, flush_s
+        self._stopped = stopped
         self._ledger = Ledger(place.folder, place.mode)
         self._seen: dict[str, tuple[int, str]] = {}
         self._open: dict[str, tuple[TrialRun, Shipped]] = {}
         self._flushed: dict[str, float] = {}
         self._backoff = Backoff()
         self._url, self._error = "", ""
+        self._sent = 0
 
-    def look(self, draining: bool) -> float:
-        """Read the sweep once and ship what was settled at the look before. Returns the seconds that reading took."""
+    def look(self, draining: bool, beside: bool = False) -> float:
+        """Read the sweep once and ship what was settled at the look before. Returns the seconds that reading took.
+
+        `draining` ships also what is not due yet, and the sweep's own run when every trial has ended; `beside` its
+        dataset, songs and albums as well.
+        """
         started = time.monotonic()
         try:
             view = SweepView.open(self._workspace, self._sweep)
@@ -74,19 +93,56 @@ class Shipper:
         self._place = replace(self._place, dataset=view.config.dataset)
         if draining:
             self._backoff = Backoff()
-        behind = 0
+        behind = len(view.trials)
         for trial in view.trials:
-            before = self._seen.get(trial.name)
+            if self._stopped():
+                break
+            before, sent = self._seen.get(trial.name), self._sent
             self._seen[trial.name] = (last_step(trial), trial.state)
-            behind += not (before is not None and self._ship(trial, before, draining))
-        runs = sum(self._ledger.read(trial.name) != Shipped() for trial in view.trials)
-        self._ledger.write_status(runs=runs, behind=behind, url=self._url, error=self._error)
+            behind -= before is not None and self._ship(trial, before, draining)
+            if self._sent != sent:
+                self._tell(behind, len(view.trials))
+        if draining and not behind and (beside or all(trial.state in ENDED for trial in view.trials)):
+            behind += self._ship_summaries(view, beside)
+        self._tell(behind, len(view.trials))
         return took
 
     def close(self) -> None:
         """Leave W&B."""
         abandon_all()
         self._ledger.close()
+
+    def _tell(self, behind: int, trials: int) -> None:
+        self._ledger.write_status(
+            runs=self._ledger.count(), behind=behind, trials=trials, sent=self._sent,
+            url=self._url, error=self._error,
+        )  # fmt: skip
+
+    def _ship_summaries(self, view: SweepView, beside: bool) -> int:
+        """Ship the sweep's own run, and those beside it; returns how many are due and could not be shipped."""
+        try:
+            whole = summaries(self._workspace, view) if beside else [sweep_summary(self._workspace, view)]
+            due = [one for one in whole if self._ledger.read(one.key).state != one.digest]
+        except (SampleRNNError, OSError) as error:
+            log.warning("can't read what is beside the sweep: %s", error)
+            return 1
+        behind = len(due)
+        for summary in due:
+            if self._stopped():
+                break
+            try:
+                folder, url = send_summary(replace(self._place, folder=self._ledger.staging), summary)
+            except SampleRNNError as error:
+                self._fail(summary.key, error)
+                continue
+            self._url = url or self._url
+            self._shipped(summary.key, Shipped(state=summary.digest), folder)
+            behind -= 1
+        return behind
+
+    def _shipped(self, key: str, shipped: Shipped, run: Path) -> None:
+        self._ledger.write(key, shipped, run, keep=self._place.mode == "offline")
+        self._sent += 1
 
     def _ship(self, trial: TrialView, before: tuple[int, str], draining: bool) -> bool:
         """Ship one trial as far as it is due; False when something is due and could not be shipped."""
@@ -131,13 +187,11 @@ class Shipper:
         state = trial.state if below is None else ""
         run.close(trial, ended=below is None)
         del self._open[trial.name]
-        self._ledger.write(
-            trial.name, replace(shipped, state=state), run.folder, self._place.mode == "offline"
-        )
+        self._shipped(trial.name, replace(shipped, state=state), run.folder)
         self._flushed[trial.name] = time.monotonic()
         log.info("%s: shipped to step %d %s", trial.name, shipped.step, state)
 
-    def _fail(self, trial: str, error: WandbFailed) -> None:
+    def _fail(self, trial: str, error: SampleRNNError) -> None:
         """Forget the open runs: what the server did not confirm is offered again when it answers."""
         self._backoff.failed()
         self._error = str(error)
@@ -187,8 +241,11 @@ def main() -> None:
         log.info(
             "ships %s to %s, %s; pid %d", arguments.sweep, arguments.project, arguments.mode, os.getpid()
         )
-        token = _token(workspace, arguments.sweep)
+        token = _token(workspace, arguments.sweep, arguments.project)
         place = RunPlace(arguments.sweep, "", arguments.project, arguments.mode, folder, token)
+        if arguments.sync:
+            _sync(Shipper(workspace, arguments.sweep, place, stopped=lambda: bool(ending)))
+            return
         shipper = Shipper(workspace, arguments.sweep, place, arguments.flush_s)
         poll_s = arguments.poll_s or POLL_S[arguments.mode]
         while not ending:
@@ -196,11 +253,18 @@ def main() -> None:
         _drain(shipper)
 
 
-def _token(workspace: Workspace, sweep: str) -> str:
-    """The sweep's own random token, made when it is shipped for the first time."""
+def _token(workspace: Workspace, sweep: str, project: str) -> str:
+    """The sweep's own random token, made when it is shipped for the first time; the project is kept with it."""
     folder = workspace.sweep(sweep)
-    folder.create(BORN, commit.record_bytes({"token": secrets.token_hex(4)}))
+    folder.create(BORN, commit.record_bytes({"token": secrets.token_hex(4), "project": project}))
     return str(commit.read_record(folder, BORN)["token"])
+
+
+def _sync(shipper: Shipper) -> None:
+    """Ship all that is missing, however long it takes; between two runs a signal ends it."""
+    shipper.look(draining=False)
+    shipper.look(draining=True, beside=True)
+    shipper.close()
 
 
 def _drain(shipper: Shipper) -> None:
@@ -229,6 +293,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--driver", type=int, help="process id of the parent to work for; without it, ship and end"
     )
+    parser.add_argument("--sync", action="store_true", help="ship all that is missing once, and end")
     parser.add_argument("--poll-s", type=float, help="seconds between two looks at the sweep")
     parser.add_argument(
         "--flush-s", type=float, default=FLUSH_S, help="offline: seconds between a trial's folders"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.config import Tracking
 from orchestrator.tracking.ledger import STATUS, read_status, tracking_folder
@@ -50,7 +51,7 @@ class Shipping:
         except subprocess.TimeoutExpired:
             self._kill()
             return self._line(f"did not finish within {timeout_s:.0f} s")
-        return self._line("" if self.process.returncode == 0 else "the shipper ended early")
+        return self.ended()
 
     def _kill(self) -> None:
         """End the shipper and W&B's own process: they are a session of their own."""
@@ -58,12 +59,20 @@ class Shipping:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def told(self) -> dict[str, Any]:
+        """What the shipper last said about itself; empty before it has."""
+        return read_status(self.folder)
+
+    def ended(self) -> str:
+        """The line of finish(), of a shipper that has ended by itself."""
+        return self._line("" if self.process.returncode == 0 else "the shipper ended early")
+
     def _line(self, problem: str) -> str:
-        status = read_status(self.folder)
+        status = self.told()
         runs, behind = status.get("runs", 0), status.get("behind", 0)
         problem = problem or (f"{behind} runs are not complete ({status.get('error')})" if behind else "")
         if problem:
-            rest = "the metrics are safe in the workspace, and the same command again ships the rest"
+            rest = "the metrics are safe in the workspace, and `orchestrator sync` ships the rest"
             return f"W&B: {problem}; {rest} (log: {self.folder / LOG})"
         runs = f"{runs} run" if runs == 1 else f"{runs} runs"
         if self.mode == "online":

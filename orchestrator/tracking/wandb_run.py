@@ -1,4 +1,4 @@
-"""One trial as one W&B run. The only module of the project that imports wandb.
+"""One trial, or one summary, as one W&B run. The only module of the project that imports wandb.
 
 Nothing of this may run in a process that trains: the shipper owns it. W&B raises whatever its layers raise, without a
 common base, so every call goes through `_wandb_errors`, which turns all of it into WandbFailed.
@@ -11,14 +11,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import wandb
 
+from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, caption, dotted, run_id
+from orchestrator.tracking.summary import Summary
 from orchestrator.trials import ClipSet, TrialView
 from samplernn import commit
-from samplernn.errors import Damaged, SampleRNNError
+from samplernn.errors import BadAudio, Damaged, SampleRNNError
+from samplernn.flac import decode_flac
 
 INIT_TIMEOUT_S = 20.0
 FINISH_TIMEOUT_S = 30.0
@@ -48,24 +51,9 @@ class TrialRun:
 
     def __init__(self, place: RunPlace, trial: TrialView) -> None:
         self._trial = trial
-        entity, _, project = place.project.rpartition("/")
-        config = {
-            **dotted(trial.experiment.model_dump(mode="json")),
-            **{"sweep": place.sweep, "trial": trial.name, "dataset": place.dataset},
-        }
+        config = {**dotted(trial.experiment.model_dump(mode="json")), "trial": trial.name}
         with _wandb_errors():
-            self._run = wandb.init(
-                entity=entity or None,
-                project=project,
-                group=place.sweep,
-                job_type="train",
-                id=run_id(place.sweep, trial.name, place.token),
-                name=trial.name,
-                tags=[place.sweep[:64], place.dataset[:64]],
-                config=config,
-                resume="allow",
-                settings=_settings(place),
-            )
+            self._run = _init(place, "train", trial.name, trial.name, config)
             self._run.define_metric("step", hidden=True)
             self._run.define_metric("*", step_metric="step")
 
@@ -85,9 +73,9 @@ class TrialRun:
         return str(self._run.project_url or "")
 
     def log(self, row: HistoryRow) -> None:
-        """Send one row with its clips. Clips that were pruned or damaged meanwhile are left out."""
+        """Send one row with its clips and their pictures. Clips that were pruned or damaged meanwhile are left out."""
         with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
-            media = _audio(self._trial.name, row.clips, Path(scratch)) if row.clips else {}
+            media = _media(self._trial.name, row.clips, Path(scratch)) if row.clips else {}
             self._run.log(row.values, step=row.step)
             if media:  # apart, so that W&B names the files after this step; both calls make one row
                 self._run.log(media, step=row.step)
@@ -99,8 +87,8 @@ class TrialRun:
         """
         for clip in clips:
             with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
-                for key, audio in _audio(self._trial.name, clip, Path(scratch)).items():
-                    audio.bind_to_run(self._run, key, clip.step)
+                for key, media in _media(self._trial.name, clip, Path(scratch)).items():
+                    media.bind_to_run(self._run, key, clip.step)
 
     def close(self, trial: TrialView, ended: bool) -> None:
         """Wait until everything has arrived. Raises WandbFailed when it has not within FINISH_TIMEOUT_S.
@@ -116,23 +104,77 @@ class TrialRun:
             self._run.finish(exit_code=0 if ended and trial.state != "failed" else 1)
 
 
+def send_summary(place: RunPlace, summary: Summary) -> tuple[Path, str]:
+    """Write a summary as a run, or onto the one that the server has; returns its folder here and the project's URL.
+
+    Raises WandbFailed when it has not all arrived within FINISH_TIMEOUT_S.
+    """
+    with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
+        run = _init(place, summary.job_type, summary.key, summary.name, {})
+        for name, sheet in summary.tables.items():
+            table = wandb.Table(columns=sheet.columns, data=sheet.rows, allow_mixed_types=True)
+            run.log({name: table}, commit=False)
+        run.log({**summary.figures, **_sounds(summary, Path(scratch))})
+        for reference in summary.references:
+            artifact = wandb.Artifact(reference.name, reference.kind, metadata=reference.metadata)
+            for name, address in reference.files.items():
+                small = address.startswith("file://") and name.endswith(".json")  # these tell of all the rest
+                artifact.add_reference(address, name=name, checksum=small)
+            run.log_artifact(artifact, aliases=list(reference.aliases))
+        run.finish(exit_code=0)
+        return Path(run.settings.sync_dir), str(run.project_url or "")
+
+
 def abandon_all() -> None:
     """Drop every open run and W&B's own process; the next run starts afresh."""
     with suppress(WandbFailed), _wandb_errors():
         wandb.teardown()
 
 
-def _audio(trial: str, clips: ClipSet, scratch: Path) -> dict[str, wandb.Audio]:
+def _init(place: RunPlace, job_type: str, key: str, name: str, config: dict[str, Any]) -> wandb.Run:
+    entity, _, project = place.project.rpartition("/")
+    return wandb.init(
+        entity=entity or None,
+        project=project,
+        group=place.sweep,
+        job_type=job_type,
+        id=run_id(place.sweep, key, place.token),
+        name=name,
+        tags=[place.sweep[:64], place.dataset[:64]],
+        config={**config, "sweep": place.sweep, "dataset": place.dataset},
+        resume="allow",
+        settings=_settings(place),
+    )
+
+
+def _sounds(summary: Summary, scratch: Path) -> dict[str, wandb.Audio]:
     media = {}
+    for number, (key, sound) in enumerate(summary.sounds.items()):
+        path = scratch / f"{number}.flac"
+        try:
+            path.write_bytes(sound.read())
+        except (FileNotFoundError, Damaged):
+            continue
+        media[key] = wandb.Audio(str(path), caption=sound.caption)
+    return media
+
+
+def _media(trial: str, clips: ClipSet, scratch: Path) -> dict[str, wandb.Audio | wandb.Image]:
+    """The clips of a checkpoint and the picture of each, under keys that are the same at every checkpoint."""
+    media: dict[str, wandb.Audio | wandb.Image] = {}
     for index in range(CLIPS_MAX):
         name = f"clip-{index}.flac"
         try:
             data = commit.read_file(clips.folder, name)
-        except (KeyError, FileNotFoundError, Damaged):
+            pcm, rate = decode_flac(data)
+        except (KeyError, FileNotFoundError, Damaged, BadAudio):
             continue
-        path = scratch / name
-        path.write_bytes(data)
-        media[f"clip/{index}"] = wandb.Audio(str(path), caption=caption(trial, clips, index))
+        told = caption(trial, clips, index)
+        sound, picture = scratch / name, scratch / f"spectrogram-{index}.png"
+        sound.write_bytes(data)
+        picture.write_bytes(spectrogram_png(pcm, rate))
+        media[f"clip/{index}"] = wandb.Audio(str(sound), caption=told)
+        media[f"spectrogram/{index}"] = wandb.Image(str(picture), caption=told)
     return media
 
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from orchestrator.pages.song_picture import GAP, HEIGHT, WAVE, song_png
-from orchestrator.pages.songs_page import ranked_songs, write_songs_page
+from orchestrator.pages.songs_page import write_songs_page
+from orchestrator.ranked_songs import ranked_songs
 from orchestrator.workspace import Workspace
 from samplernn.chunks import Dataset, cache_folder
 from samplernn.copying import TrainingMusic, closest

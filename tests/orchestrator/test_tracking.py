@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator.config import SweepConfig, Tracking
 from orchestrator.journal import Journal
+from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.tracking.history import Shipped, unshipped
 from orchestrator.tracking.login import tracking_mode
 from orchestrator.tracking.start import Shipping, start_shipper
@@ -146,7 +147,7 @@ def start(band: Band, mode: str) -> Shipping:
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if not key.startswith(("_", "clip/"))}
+    return {key: value for key, value in row.items() if not key.startswith(("_", "clip/", "spectrogram/"))}
 
 
 def kill(shipping: Shipping) -> None:
@@ -173,6 +174,9 @@ def check_offline(band: Band, trial: str) -> None:
             assert rate == 16_000
             np.testing.assert_array_equal(pcm, band.pcm[trial, row["step"], index])
             assert f"step {row['step']}" in audio["caption"]
+            picture = row[f"spectrogram/{index}"]
+            assert (folder / "files" / picture["path"]).read_bytes() == spectrogram_png(pcm, rate)
+            assert picture["caption"] == audio["caption"]
 
 
 def test_shipper_offline_writes_one_run_a_trial_equal_to_its_rows(
@@ -190,7 +194,7 @@ def test_shipper_offline_writes_one_run_a_trial_equal_to_its_rows(
     assert b"orchestrator.tracking.shipper" in command
     assert KEY.encode() not in command
     line = shipping.finish(30)
-    assert line.startswith("W&B: 2 runs offline in")
+    assert line.startswith("W&B: 3 runs offline in")  # the trials and the sweep
     assert "wandb sync" in line
     for trial in band.names:
         check_offline(band, trial)
@@ -256,8 +260,10 @@ def check_online(band: Band, server: Server, trial: str) -> None:
     assert {row["step"]: plain(row) for row in rows} == band.expected(trial)
     for row in (row for row in rows if row["step"] % 50 == 0):
         for index in range(2):
-            pcm, _ = decode_flac(server.uploads[f"{run}/{row[f'clip/{index}']['path']}"])
+            pcm, rate = decode_flac(server.uploads[f"{run}/{row[f'clip/{index}']['path']}"])
             np.testing.assert_array_equal(pcm, band.pcm[trial, row["step"], index])
+            picture = server.uploads[f"{run}/{row[f'spectrogram/{index}']['path']}"]
+            assert picture == spectrogram_png(pcm, rate)
 
 
 def test_shipper_online_killed_midway_resumes_the_run_and_ships_each_step_once(
@@ -276,7 +282,7 @@ def test_shipper_online_killed_midway_resumes_the_run_and_ships_each_step_once(
     check_online(band, server, trial)
 
 
-@pytest.mark.parametrize("fault", ["refuse", "hang", "429"])
+@pytest.mark.parametrize("fault", ["refuse", "hang", "429", "die"])
 def test_finish_with_a_server_that_fails_returns_in_time_and_a_later_run_ships_all(
     band: Band, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -293,7 +299,7 @@ def test_finish_with_a_server_that_fails_returns_in_time_and_a_later_run_ships_a
     line = shipping.finish(2)
     assert time.monotonic() - started < 4
     assert shipping.process.returncode is not None
-    assert "the same command again ships the rest" in line
+    assert "`orchestrator sync` ships the rest" in line
     check_no_key(band)
     server.answer = "ok"
     monkeypatch.setenv("WANDB_BASE_URL", server.url)

@@ -1,0 +1,218 @@
+"""`orchestrator sync`: what is on storage and not in W&B goes there, once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from orchestrator.album.build import build_album
+from orchestrator.config import AlbumConfig, Tracking
+from orchestrator.picks import Mark, add_mark
+from orchestrator.tracking.sync import sync
+from orchestrator.trials import SweepView
+from orchestrator.workspace import Workspace
+from samplernn import commit
+from samplernn.attempts import step_name
+from samplernn.errors import BadInput
+from samplernn.flac import decode_flac
+from tests.made import tone, write_dataset
+from tests.orchestrator.made_sweep import RATE, write_batch, write_sweep
+from tests.orchestrator.wandb_ends import Server, history_of, records, serving, wait_for
+
+SWEEP = "toy-sweep"
+SONGS = [tone(RATE * 2, seed=seed) for seed in range(3)]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A dataset, a sweep with a picked checkpoint, songs and an album, on a machine without a login."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NETRC", raising=False)
+    workspace = Workspace.open(str(tmp_path / "workspace"))
+    write_dataset(workspace.dataset("toy"))
+    write_sweep(workspace)
+    write_batch(workspace, sounds=SONGS)
+    build_album(workspace, AlbumConfig(name="first", songs="toy-songs"), lambda at, of: None)
+    return workspace
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+        monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
+        yield server
+
+
+def synced(workspace: Workspace, sweep: str | None = None) -> tuple[bool, str]:
+    said = io.StringIO()
+    whole = sync(workspace, sweep, Tracking(), Console(file=said, width=1000))
+    return whole, said.getvalue()
+
+
+def offline_runs(workspace: Workspace) -> dict[tuple[str, str], list[Path]]:
+    """The files of each run, by job type and name."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    folder = workspace.sweep(SWEEP).at("wandb").local
+    assert folder is not None
+    for path in sorted(folder.glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime):
+        run = next(record.run for record in records(path) if record.HasField("run"))
+        assert run.run_group == SWEEP
+        found.setdefault((run.job_type, run.display_name), []).append(path)
+    return found
+
+
+def table(path: Path, row: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    body = json.loads((path.parent / "files" / row[key]["path"]).read_text())
+    return [dict(zip(body["columns"], cells, strict=True)) for cells in body["data"]]
+
+
+def media(path: Path, row: dict[str, Any], key: str) -> bytes:
+    above, _, below = key.partition("/")
+    return (path.parent / "files" / (row.get(key) or row[above][below])["path"]).read_bytes()
+
+
+def references(path: Path) -> dict[str, list[str]]:
+    """What the artifacts of a run refer to, by kind."""
+    found: dict[str, list[str]] = {}
+    for record in records(path):
+        if record.HasField("artifact") and record.artifact.type != "run_table":
+            refs = [entry.ref for entry in record.artifact.manifest.contents]
+            found.setdefault(record.artifact.type, []).extend(refs)
+    return found
+
+
+def test_sync_offline_writes_a_run_for_everything_and_again_nothing(workspace: Workspace) -> None:
+    whole, said = synced(workspace)
+    assert whole
+    assert "wandb sync" in said
+    runs, view = offline_runs(workspace), SweepView.open(workspace, SWEEP)
+    names = [("train", trial.name) for trial in view.trials]
+    beside = [("album", "first"), ("generate", "toy-songs"), ("ingest", "toy"), ("sweep", SWEEP)]
+    assert sorted(runs) == sorted([*names, *beside])
+    assert all(len(files) == 1 for files in runs.values())
+
+    path = runs["sweep", SWEEP][0]
+    (row,) = history_of(path)
+    shown = table(path, row, "trials")
+    assert [line["trial"] for line in shown] == [trial.name for trial in view.trials]
+    rated = [trial.best[1] for trial in view.trials if trial.best]
+    assert [line["valid_bits"] for line in table(path, row, "parallel_coordinates")] == rated
+
+    path = runs["generate", "toy-songs"][0]
+    (row,) = history_of(path)
+    for line in table(path, row, "songs"):
+        pcm, _ = decode_flac(media(path, row, line["audio"]))
+        np.testing.assert_array_equal(pcm, SONGS[int(line["song"])])
+
+    path = runs["album", "first"][0]
+    (row,) = history_of(path)
+    assert [line["number"] for line in table(path, row, "tracks")] == [1, 2, 3]
+    for line in table(path, row, "tracks"):
+        assert len(decode_flac(media(path, row, line["audio"]))[0]) == RATE * 2
+
+    (addresses,) = references(runs["ingest", "toy"][0]).values()
+    local = workspace.dataset("toy").local
+    assert local is not None
+    assert (local / "dataset.json").as_uri() in addresses
+    assert all(address.startswith("file://") for address in addresses)
+
+    whole, said = synced(workspace)
+    assert whole
+    assert "nothing new to ship" in said
+    assert offline_runs(workspace) == runs
+
+
+def test_sync_after_a_pick_refers_to_its_checkpoint(workspace: Workspace) -> None:
+    assert synced(workspace)[0]
+    trial = SweepView.open(workspace, SWEEP).trials[0]
+    step = trial.clips[-1].step
+    model = workspace.trial(SWEEP, trial.name).at("model", step_name(step, 1))
+    commit.write_commit(model, {"model.safetensors": b"weights", "config.json": b"{}"}, step=step)
+    add_mark(workspace, "anna", "sweeps", SWEEP, (trial.name, step), Mark(verdict="pick"))
+    whole, said = synced(workspace)
+    assert whole
+    assert "1 new" in said
+    path = offline_runs(workspace)["sweep", SWEEP][-1]
+    (addresses,) = references(path).values()
+    assert model.local is not None
+    assert sorted(addresses) == [
+        (model.local / name).as_uri() for name in ("config.json", "model.safetensors")
+    ]
+
+
+@pytest.mark.parametrize("fault", ["refuse", "hang", "429", "die"])
+def test_sync_when_the_server_is_back_ships_everything_once(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    server.answer = fault
+    if fault == "refuse":
+        monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    command = [sys.executable, "-m", "orchestrator.cli", "sync", SWEEP, "-w", str(workspace.storage)]
+    interrupted = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if fault == "refuse":
+        time.sleep(3)
+    else:
+        wait_for(lambda: server.requests > 0)
+    interrupted.send_signal(signal.SIGINT)
+    out, _ = interrupted.communicate(timeout=30)
+    assert interrupted.returncode == 130, out.decode()
+    assert b"`orchestrator sync` ships the rest" in out
+    server.answer = "ok"
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    whole, said = synced(workspace)
+    assert whole, said
+    sent = dict(server.history)
+    for trial in SweepView.open(workspace, SWEEP).trials:
+        (run,) = [name for name in sent if f"{SWEEP}-{trial.name}-" in name]
+        steps = [json.loads(line)["step"] for line in sent[run]]
+        assert steps == sorted({row["step"] for row in trial.rows})
+    assert len(sent) == len(SweepView.open(workspace, SWEEP).trials) + 4
+    assert {sent["artifactTypeName"] for versions in server.artifacts.values() for sent in versions} == {
+        "run_table",
+        "dataset",
+    }
+    assert "nothing new to ship" in synced(workspace)[1]
+    assert server.history == sent
+
+
+def test_sync_goes_to_the_project_that_the_sweep_was_first_shipped_to(workspace: Workspace) -> None:
+    said = Console(file=io.StringIO())
+    assert sync(workspace, SWEEP, Tracking(project="band/riffs"), said)
+    write_batch(workspace, "more", sounds=SONGS[:1])
+    assert synced(workspace)[0]
+    for files in offline_runs(workspace).values():
+        for path in files:
+            run = next(record.run for record in records(path) if record.HasField("run"))
+            assert (run.entity, run.project) == ("band", "riffs")
+
+
+def test_sync_of_an_unknown_sweep_names_those_there_are(workspace: Workspace) -> None:
+    with pytest.raises(BadInput, match=SWEEP):
+        synced(workspace, "other")
+
+
+def test_sync_with_tracking_off_or_without_wandb_is_refused(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInput, match="off"):
+        sync(workspace, None, Tracking(wandb="off"), Console())
+    monkeypatch.setattr("orchestrator.tracking.login.find_spec", lambda _: None)
+    with pytest.raises(BadInput, match="pip install"):
+        synced(workspace)
