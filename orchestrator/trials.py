@@ -22,6 +22,8 @@ from samplernn.storage import Storage
 
 ENDED = ("done", "stopped", "failed")
 """States of a trial that nothing is added to, unless the sweep is run again."""
+UNDER_WAY, CUT = "running", "interrupted"
+"""States of a trial that was begun: while a driver is at work, and when it is gone."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class TrialView:
     def seconds_left(self) -> float | None:
         """Seconds of training to its last step at its last speed, without checkpoints; None where it isn't at work."""
         speeds = [row["samples_per_s"] for row in self.rows if row.get("samples_per_s")]
-        if self.state != "running" or not speeds:
+        if self.state != UNDER_WAY or not speeds:
             return None
         train = self.experiment.train
         samples = train.batch_size * self.experiment.seq_len
@@ -130,7 +132,7 @@ def states_of(journal: Iterable[Entry], held: bool) -> dict[str, tuple[str, str]
         if entry["kind"] == "end":
             states[entry["trial"]] = (entry["state"], entry["reason"])
         elif entry["kind"] in RUNNING:
-            states[entry["trial"]] = ("running" if held else "interrupted", "")
+            states[entry["trial"]] = (UNDER_WAY if held else CUT, "")
         elif entry["kind"] == "rollback":
             states[entry["trial"]] = ("waiting", "")
     return states

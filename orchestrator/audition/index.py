@@ -17,9 +17,10 @@ from typing import Any
 
 from orchestrator.audition.badges import BROKEN, SORTS, flags
 from orchestrator.journal import RUNNING
+from orchestrator.lease import is_held
 from orchestrator.pages.sweep_section import setting
 from orchestrator.plan import PlannedTrial, plan, trials_of
-from orchestrator.trials import ENDED, recorded_config
+from orchestrator.trials import CUT, ENDED, UNDER_WAY, recorded_config
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, read_metrics, step_name
@@ -113,9 +114,11 @@ class SweepIndex:
             if not self.folder.exists(CONFIG):
                 self._say(f"the sweep {self.name} is not in the workspace any more")
                 return
-            states = self._read_journal()
+            states, held = self._read_journal(), is_held(self.folder)
             for trial in self.trials.values():
                 state = states.get(trial.planned.name, trial.state)
+                if state[0] in (UNDER_WAY, CUT):
+                    state = (UNDER_WAY if held else CUT, "")
                 touched = _touched(self.workspace.trial(self.name, trial.planned.name))
                 as_it_was = trial.seen is not None and (state, touched) == (trial.state, trial.touched)
                 if not as_it_was or state[0] not in ENDED or self._count % REST == 0:
@@ -172,7 +175,7 @@ class SweepIndex:
             if entry["kind"] == "end":
                 states[entry["trial"]] = (entry["state"], entry["reason"])
             elif entry["kind"] in RUNNING:
-                states[entry["trial"]] = ("running", "")
+                states[entry["trial"]] = (UNDER_WAY, "")
             elif entry["kind"] == "rollback":
                 states[entry["trial"]] = ("waiting", "")
             elif entry["kind"] == "suggest":
