@@ -2,8 +2,8 @@
 
     python benchmarks/asha.py [--music FOLDER] [--workspace FOLDER] [--quick] [--json FILE]
 
-Grace is a ninth of the steps, eta is 3 and the learning rate constant. ASHA runs once for real, and is replayed on the
-recorded curves in the order in which the trials were numbered and in 200 other orders (the simulator, with as many
+Grace is a sixteenth of the steps, eta is 4 and the learning rate constant. ASHA runs once for real, and is replayed on
+the recorded curves in the order in which the trials were numbered and in 200 other orders (the simulator, with as many
 slots as this machine has cores). Told are the steps that it took, and how far the best model that it found is from the
 best of all. The simulated makespan of the real sweeps stands beside the real one. With --workspace an interrupted
 benchmark goes on.
@@ -39,7 +39,7 @@ ORDERS = 200
 def sweep(name: str, steps: int, schedule: Schedule) -> SweepFile:
     """24 models that differ in width, layers, frame size and learning rate."""
     train = {
-        "max_steps": steps, "checkpoint_every": steps // 9, "log_every": steps // 9, "batch_size": 8,
+        "max_steps": steps, "checkpoint_every": steps // 16, "log_every": steps // 16, "batch_size": 8,
         "seq_len": 512, "chunk_seconds": 0.5, "num_chunks": 1600, "eval_seconds": 8.0, "clips": 0,
     }  # fmt: skip
     space = {
@@ -116,8 +116,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps: shows that it runs")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    steps = 90 if asked.quick else 450
-    asha = Schedule(type="asha", grace_steps=steps // 9, reduction_factor=3)
+    steps = 96 if asked.quick else 448
+    asha = Schedule(type="asha", grace_steps=steps // 16, reduction_factor=4)
     report, slots = Report(), len(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
         where = asked.workspace or stack.enter_context(tempfile.TemporaryDirectory())

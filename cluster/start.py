@@ -1,32 +1,27 @@
 """Start Ray on a node, as every launcher template here does: with a token, the dashboard on loopback, nothing reported.
 
     python -m cluster.start head [--port=6379 and other options of `ray start --head`]
-    python -m cluster.start join HEAD:6379 [--once] [options of `ray start`]
+    python -m cluster.start join HEAD:6379 [--detach | --once] [options of `ray start`]
 
-`head` makes the token file if there is none, and comes back when the head runs. `join` stays, and starts Ray again
-when it has ended: a node that was cut off is declared dead, and comes back as a new one. `ray stop`, Ctrl-C or SIGTERM
-end it; with --once it comes back as `head` does.
+`head` makes the token file if there is none, and comes back when the head runs. `join` stays (cluster/stay.py), so that
+a node that was cut off comes back; with --detach it does so in the background, its words in ~/.ray/join.log; with
+--once it comes back as `head` does. Only one `join` runs on a machine: a new one ends the one before.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-
-import psutil
 
 from cluster.connect import Unreachable
+from cluster.stay import end_earlier, stay
 from cluster.token import MODE, make_token, token_file, use_token
 
 ROOT = Path(__file__).parent.parent
-AGAIN_S = 5.0
 _EVERYWHERE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a task that asks for no GPU must see none
@@ -106,49 +101,33 @@ def join(address: str, options: Sequence[str]) -> None:
             f"there is no token for the head {address} in {token_file()} (or {MODE} is not token); copy the head's "
             "file there, mode 0600"
         )
-    command = [*_ray_start(), f"--address={address}", *without(options, "--once")]
-    if "--once" in options:
-        if subprocess.run(command, env=environment()).returncode:
-            raise Unreachable(
-                f"this node did not join {address}, see above; is the head up, and the token its own?"
-            )
+    end_earlier()
+    if "--detach" in options:
+        _detach([address, *(option for option in options if option != "--detach")])
         return
-    _stay(command)
+    once = "--once" in options
+    command = [*_ray_start(), f"--address={address}", *(option for option in options if option != "--once")]
+    if not once:
+        stay(address, [*command, "--block"], environment())
+    elif subprocess.run(command, env=environment()).returncode:
+        raise Unreachable(
+            f"this node did not join {address}, see above; is the head up, and the token its own?"
+        )
 
 
-def _stay(command: list[str]) -> None:
-    """Ray in the foreground, started again whenever it dies of something else than being told to."""
-    ending = False
-
-    def end(signum: int, frame: FrameType | None) -> None:
-        nonlocal ending
-        ending = True
-        node.terminate()
-
-    while True:
-        node = subprocess.Popen([*command, "--block"], env=environment(), start_new_session=True)
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(sign, end)
-        lived = False
-        while node.poll() is None:
-            time.sleep(1)
-            alive = any(child.status() != psutil.STATUS_ZOMBIE for child in _children(node.pid))
-            if lived and not alive:  # `ray stop`: Ray itself waits on for ever
-                ending = True
-                node.terminate()
-                node.wait()
-            lived = lived or alive
-        if ending:
-            return
-        sys.stderr.write(f"Ray has ended here (code {node.returncode}); joining again in {AGAIN_S:.0f} s\n")
-        time.sleep(AGAIN_S)
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children()
-    except psutil.NoSuchProcess:
-        return []
+def _detach(words: Sequence[str]) -> None:
+    """`join` in a process that outlives this one and its terminal."""
+    log = token_file().parent / "join.log"
+    with log.open("wb") as out:
+        subprocess.Popen(
+            [sys.executable, "-m", "cluster.start", "join", *words],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    sys.stdout.write(f"joining {words[0]} in the background; {log} says how it goes\n")
 
 
 def environment() -> dict[str, str]:

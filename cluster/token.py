@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from cluster.connect import Unreachable
@@ -53,3 +54,16 @@ def _private(file: Path) -> Path:
             f"chmod 600 {file}, and make a new token if they may have"
         )
     return file
+
+
+def main() -> None:
+    """Make the token where there is none: python -m cluster.token. It says where, never what."""
+    try:
+        sys.stdout.write(f"the token is in {make_token()}\n")
+    except Unreachable as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(3) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -74,6 +74,17 @@ def experiment_asked(words: list[str]) -> Experiment:
     return _built(Experiment, *_with_preset({}, words, ("model",)))
 
 
+def status_asked(words: list[str], workspace: str | None) -> tuple[str | None, str | None]:
+    """(workspace, sweep) of `status [WORKSPACE] [SWEEP]`: a name has no slash, a workspace that is given first has."""
+    name = words[-1] if words and "/" not in words[-1] else None
+    where = words[:-1] if name else words
+    if len(where) > 1 or (where and "/" not in where[0]):
+        raise BadInput(f"status takes a workspace and a sweep at most, not {' '.join(words)}")
+    if where and workspace is not None:
+        raise BadInput(f"two workspaces are given: {where[0]} and -w {workspace}; leave one out")
+    return (where[0] if where else workspace), name
+
+
 def songs_asked(words: list[str]) -> GenerateFile:
     """`generate SWEEP name=value ...`, or with a FILE.yaml, or a song's song.json; the batch is named for it."""
     if not words or "=" in words[0]:
@@ -116,9 +127,9 @@ def pick_asked(words: list[str], drop: bool) -> tuple[PickConfig, str]:
     return config, _listener(config.listener)
 
 
-def prune_asked(words: list[str]) -> Retention:
-    """`prune SWEEP name=value ...`."""
-    return _built(Retention, {}, words)
+def prune_asked(recorded: dict[str, Any], words: list[str]) -> Retention:
+    """`prune SWEEP name=value ...`, on top of the sweep's own settings."""
+    return _built(Retention, recorded, words)
 
 
 def rollback_asked(words: list[str]) -> RollbackConfig:

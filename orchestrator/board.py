@@ -11,13 +11,22 @@ from rich.text import Text
 
 from orchestrator.live import Clock, bar, span
 from orchestrator.plan import PlannedTrial
-from orchestrator.trials import SweepView
+from orchestrator.trials import ENDED, SweepView
 
-COLOURS = {"running": "cyan", "failed": "red", "done": "green", "stopped": "yellow", "waiting": "dim"}
+COLOURS = {
+    "running": "cyan",
+    "failed": "red",
+    "interrupted": "magenta",
+    "done": "green",
+    "stopped": "yellow",
+    "waiting": "dim",
+}
 """The states in the order of interest, and their colours."""
 AROUND_ROWS = 8
 """Lines of the screen that are not a trial's: the header, the bar, what is said above and below."""
 REASONS_SHOWN = 3
+ETA_AFTER_S = 10.0
+"""Seconds of training before how long the rest takes is said: before, it is mostly how long things take to start."""
 
 
 @dataclass
@@ -42,7 +51,7 @@ class TrialLine:
     @property
     def steps_left(self) -> int:
         """Steps that this trial may still take."""
-        return self.max_steps - self.step if self.state in ("waiting", "running") else 0
+        return 0 if self.state in ENDED else self.max_steps - self.step
 
 
 class Board:
@@ -53,6 +62,8 @@ class Board:
         self.name, self.expected = name, expected
         self.lines = {t.name: TrialLine(t.name, t.experiment.train.max_steps) for t in planned}
         self._clock: Clock | None = None
+        self._training: Clock | None = None
+        """Runs since the first worker began to train."""
         self._taken = 0
 
     @classmethod
@@ -89,6 +100,7 @@ class Board:
         if report["kind"] not in ("start", "log", "saved"):
             return
         line.state = "running"
+        self._training = self._training or Clock()
         if report["kind"] != "start":
             self._taken += max(0, report["step"] - line.step)
         line.step = report["step"]
@@ -99,9 +111,10 @@ class Board:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until everything planned is done, if no trial is stopped early; None before there is a speed."""
-        left = self._steps()[1]
-        return left * self._clock.seconds / self._taken if self._clock and self._taken else None
+        """Seconds until everything planned is done, if no trial is stopped early; None until a speed is known."""
+        if self._training is None or self._training.seconds < ETA_AFTER_S or not self._taken:
+            return None
+        return self._steps()[1] * self._training.seconds / self._taken
 
     def _steps(self) -> tuple[int, int]:
         """All steps that trials may take, and those that are left; trials yet to come are taken to be as long."""
@@ -144,7 +157,7 @@ class Board:
         if best is not None:
             text += f"; best {best.valid_bits:.3f} bits ({best.name})"
         eta = self.eta_s
-        return text + (f"; at most {span(eta)} left" if eta and count["running"] + count["waiting"] else "")
+        return text + (f"; at most {span(eta)} left" if eta else "")
 
 
 def _interest(line: TrialLine) -> tuple[int, float, str]:

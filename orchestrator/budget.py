@@ -40,6 +40,20 @@ class Spent:
             return f"{money:.2f} of budget.money {budget.money:g} is spent"
         return None
 
+    def left_of(self, budget: Budget) -> Budget:
+        """What is left of each limit; of one that is reached, next to nothing."""
+
+        def rest(limit: float | None, used: float) -> float | None:
+            return None if limit is None else max(1e-9, limit - used)
+
+        return Budget(
+            steps=None if budget.steps is None else max(1, budget.steps - self.steps),
+            seconds=rest(budget.seconds, self.seconds),
+            gpu_hours=rest(budget.gpu_hours, self.gpu_hours),
+            money=rest(budget.money, self.money(budget) or 0.0),
+            gpu_hour_price=budget.gpu_hour_price,
+        )
+
     def money(self, budget: Budget) -> float | None:
         """The GPU-hours at their price; None where it isn't given."""
         return None if budget.gpu_hour_price is None else self.gpu_hours * budget.gpu_hour_price

@@ -158,7 +158,9 @@ def train(settings: Settings = None, workspace: Where = None, debug: Debug = Fal
 
 @app.command(cls=taking(), short_help="Show a sweep, or everything in the workspace.")
 def status(
-    name: Annotated[str | None, typer.Argument(metavar="[SWEEP]", show_default=False)] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[s3://... | FOLDER/] [SWEEP]", show_default=False)
+    ] = None,
     workspace: Where = None,
     as_json: AsJson = False,
     live: Annotated[
@@ -167,10 +169,16 @@ def status(
 ) -> None:
     """Show a sweep, or everything in the workspace; from storage alone, while it runs or afterwards.
 
+    A first word with a slash in it is the workspace, as -w says it: progress of a cluster's sweep, from anywhere.
+
     Example: orchestrator status overnight
+
+    Example: orchestrator status s3://bucket/workspace overnight --live
     """
+    from orchestrator.asked import status_asked
     from orchestrator.status import overview, sweep_status, watch
 
+    workspace, name = status_asked(words or [], workspace)
     if live and (name is None or as_json):
         raise BadInput("--live shows one sweep as a table; name it, and leave --json out")
     root = _open(workspace, quiet=as_json)
@@ -259,15 +267,18 @@ def prune(
 ) -> None:
     """Remove the checkpoints of a sweep that nobody needs: neither among the best nor the newest, nor picked.
 
-    Clips always stay, and so do checkpoints that songs were made from. What a kill cut short is removed as well.
+    What isn't said here is as the sweep's last run had it (its retention). Clips always stay, and so do checkpoints
+    that songs were made from. What a kill cut short is removed as well.
 
     Example: orchestrator prune overnight best=1 --dry-run
     """
     from orchestrator.asked import prune_asked
     from orchestrator.prune import prune as run_prune
+    from orchestrator.retention import recorded
 
-    retention = prune_asked(settings or [])
-    run_prune(_open(workspace), name, retention, dry=dry_run, console=out)
+    root = _open(workspace)
+    retention = prune_asked(recorded(root, name), settings or [])
+    run_prune(root, name, retention, dry=dry_run, console=out)
 
 
 @app.command(

@@ -47,7 +47,7 @@ def commit_song(
     recipe = {**song.recipe, "engine": engine, "restarts": take}
     tags = {"title": f"Song {song.id}", "software": "samplernn-orchestrator", "comment": json.dumps(recipe)}
     names = {"flac": AUDIO, song.file.format: Path(AUDIO).with_suffix(f".{song.file.format}").name}
-    without_dc = DcBlocker(sample_rate)
+    without_dc = DcBlocker(sample_rate, recipe["high_pass_hz"])
     measures, passages, samples, caught = SongMeasures(sample_rate), list[Passage](), 0, list(traps)
     with tempfile.TemporaryDirectory() as scratch, commit.writing(folder) as committing:
         with ExitStack() as stack:

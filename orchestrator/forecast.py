@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.calibration import Calibration, Speed, evaluated, size_of
-from orchestrator.config import Retention, Schedule, SweepConfig, SweepFile
+from orchestrator.config import Budget, Retention, Schedule, SweepConfig, SweepFile
 from orchestrator.plan import PlannedTrial, plan, planned
 from orchestrator.points import draws
 from orchestrator.retention import kept
-from orchestrator.simulate import Cluster, Course, Outcome, power_law, simulate
+from orchestrator.simulate import NO_LIMITS, Cluster, Course, Outcome, power_law, simulate
 from samplernn.checkpoint import STATES_KEPT
 from samplernn.config import Experiment
 from samplernn.errors import BadInput
@@ -57,7 +57,9 @@ class Forecast:
     whole: Amount
     """Every trial trained to its end."""
     planned: Amount
-    """Under the schedule."""
+    """Under the schedule, and until the budget is used up."""
+    used_up: str | None
+    """Which limit of the budget, or of what is left of it, ends the sweep before its trials do."""
     price: float | None
     """Of a GPU-hour."""
     free_bytes: int | None
@@ -102,9 +104,10 @@ def forecast(
     sample_rate: int,
     held_out: Mapping[str, float],
     free_bytes: int | None,
+    budget: Budget | None = None,
 ) -> Forecast:
     """Put it together. `slots` is the number of trials at a time; `held_out` the seconds of the valid and the test
-    split."""
+    split; `budget` what is left of the sweep's own."""
     left = [trial for trial in trials if trial.name not in ended]
     speeds = {trial.name: calibration.speeds[size_of(trial.experiment)] for trial in left}
     checkpoints = {
@@ -117,23 +120,33 @@ def forecast(
     most = min(slots, asked.run.max_concurrent or slots)
     start_s = max((speed.start_s for speed in speeds.values()), default=0.0)
 
-    def amount(schedule: Schedule, draws: int) -> Amount:
-        outcomes = [
+    def run(schedule: Schedule, draws: int, budget: Budget = NO_LIMITS) -> list[Outcome]:
+        return [
             simulate(
                 [_course(trial, speeds[trial.name], checkpoints[trial.name], at * 100_003 + number)
                  for number, trial in enumerate(left)],
-                Cluster(1, most, start_s), schedule,
+                Cluster(1, most, start_s), schedule, budget=budget, gpus=gpus_per_trial,
             )
             for at in range(draws)
         ]  # fmt: skip
+
+    def amount(outcomes: list[Outcome]) -> Amount:
         return _amount(outcomes, left, speeds, asked.retention, sample_rate, start_s)
 
+    draws = DRAWS if asked.schedule.type != "none" else 1
+    planned = run(asked.schedule, draws, limits(budget or asked.budget))
     return Forecast(
         asked.name, asked.search, asked.schedule, len(trials), len(trials) - len(left),
         _sizes(left, speeds, checkpoints, calibration), calibration.place, most, gpus_per_trial,
-        amount(Schedule(type="none"), 1), amount(asked.schedule, DRAWS if asked.schedule.type != "none" else 1),
+        amount(run(Schedule(type="none"), 1)), amount(planned),
+        next((outcome.used_up for outcome in planned if outcome.used_up), None),
         asked.budget.gpu_hour_price, free_bytes,
     )  # fmt: skip
+
+
+def limits(budget: Budget) -> Budget:
+    """The budget where it limits anything; a price alone doesn't."""
+    return budget if budget.model_dump(exclude={"gpu_hour_price"}, exclude_none=True) else NO_LIMITS
 
 
 def _course(trial: PlannedTrial, speed: Speed, checkpoint_s: float, seed: int) -> Course:

@@ -46,15 +46,15 @@ def orderly(say: Callable[[str], None], at_once: str) -> Iterator[None]:
 
 
 @contextmanager
-def stopping_tune() -> Iterator[None]:
-    """For the length of Tuner.fit(): Ctrl-C lets Tune end its loop in order, and is raised afterwards.
+def stopping_tune() -> Iterator[Callable[[], bool]]:
+    """For the length of Tuner.fit(): Ctrl-C is noted, for the scheduler to wind up, and raised afterwards.
 
-    Tune's own handler of SIGINT says nothing and is left in place when fit() returns, so that a later Ctrl-C is
-    lost. It is switched off; SIGUSR1, which Tune also takes for a wish to stop, is sent instead.
+    Yields whether it came. Tune's own handler of SIGINT would leave the trials where they are, says nothing and is left
+    in place when fit() returns, so that a later Ctrl-C is lost: it is switched off.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
+        yield lambda: False
         return
     usual, asked = signal.getsignal(signal.SIGUSR1), False
 
@@ -64,14 +64,13 @@ def stopping_tune() -> Iterator[None]:
             before(signum, frame)
         except KeyboardInterrupt:
             if signal.getsignal(signal.SIGUSR1) == usual:
-                raise  # Tune does not listen yet
+                raise  # Tune's loop, which sets it, has not begun
             asked = True
-            signal.raise_signal(signal.SIGUSR1)
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     signal.signal(signal.SIGINT, handle)
     try:
-        yield
+        yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
         signal.signal(signal.SIGUSR1, usual)

@@ -2,7 +2,7 @@
 
 Entries are records journal/<seq>.json with consecutive numbers, written by the one driver. A sweep's:
 
-    begin    gpus, budget              a run of the driver: the GPUs that a trial takes, what may be used
+    begin    gpus, budget, retention   a run of the driver: the GPUs that a trial takes, what may be used and is kept
     suggest  trial, number, overrides  tpe's next point; without a trial where it is `impossible`, for that reason
     start    trial, attempt, step      a worker began (or went on with) a trial
     report   trial, attempt, step, bits, decision

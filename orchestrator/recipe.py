@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.workspace import RECORDING, RECORDINGS
 from samplernn import commit
+from samplernn.dc import CUTOFF_HZ
 from samplernn.errors import BadInput
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Recipe:
                 "step",
                 "index",
                 "engine",
+                "high_pass_hz",
                 "model_sha256",
                 *_DRAWN,
             } - recipe.body.keys()
@@ -84,12 +86,17 @@ class Recipe:
         return "cuda" if "-cuda" in self.engine else "torch"
 
     def check(self, source: Source) -> None:
-        """Raises BadInput when the checkpoint is not the one that the song was made from."""
+        """Raises BadInput when the checkpoint, or the way songs are written, is not what the song was made with."""
         have = commit.read_manifest(source.checkpoint.folder)["files"]["model.safetensors"]["sha256"]
         if have != self.body["model_sha256"]:
             raise BadInput(
                 f"{source.checkpoint.folder} holds other weights than the song was made from; find the checkpoint with "
                 f"SHA-256 {self.body['model_sha256']}"
+            )
+        if self.body["high_pass_hz"] != CUTOFF_HZ:
+            raise BadInput(
+                f"{self.path} says high_pass_hz {self.body['high_pass_hz']} and this version writes songs with "
+                f"{CUTOFF_HZ:g}; make it again with the version that it was made with"
             )
 
     def _piece(self, piece: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.config import Retention
+from orchestrator.journal import read_journal
 from orchestrator.picks import picked
 from orchestrator.workspace import SOURCES, Workspace
 from samplernn import commit
@@ -31,6 +33,12 @@ class Surplus:
     step: int
     bytes: int
     why: str
+
+
+def recorded(workspace: Workspace, sweep: str) -> dict[str, Any]:
+    """The settings that the sweep's last run kept checkpoints by; empty where it was never run."""
+    begun = [entry for entry in read_journal(workspace.sweep(sweep)) if entry["kind"] == "begin"]
+    return dict(begun[-1].get("retention", {})) if begun else {}
 
 
 def kept(bits: dict[int, float | None], retention: Retention) -> set[int]:

@@ -14,10 +14,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.config import Schedule
+from orchestrator.budget import BudgetMeter
+from orchestrator.config import Budget, Schedule
 from orchestrator.journal import Entry, Journal
 from orchestrator.occupancy import Span
 from orchestrator.on_ray.scheduler import Decisions
+
+NO_LIMITS = Budget()
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Outcome:
     """The last committed step, by trial."""
     redone_s: float
     """Seconds of work lost to faults."""
+    used_up: str | None = None
+    """Which limit of the budget ended it, in words."""
 
     @property
     def slot_s(self) -> float:
@@ -117,6 +122,8 @@ class _Sweep:
     cluster: Cluster
     schedule: Schedule
     faults: Faults
+    budget: Budget = NO_LIMITS
+    gpus: float = 0.0
     now: float = 0.0
     spans: list[Span] = field(default_factory=list)
     redone_s: float = 0.0
@@ -144,15 +151,31 @@ class _Sweep:
             (self.faults.drivers_per_hour, self._strike_driver),
         ):
             self._later_fault(rate, strike)
+        if self.budget != NO_LIMITS:
+            self.journal.add("begin", gpus=self.gpus)
+        meter, used_up = BudgetMeter(self.budget, self.journal), None
         self._place()
-        while self.left:
+        while self.left and not used_up:
             self.now, _, act, what = heapq.heappop(self.events)
             act(*what)
+            used_up = meter.used_up() if self.budget != NO_LIMITS else None
+        if self.left:
+            self._cut()
         return Outcome(
             self.now, self.spans, self.journal.entries,
             {name: trial.state for name, trial in self.trials.items()},
             {name: trial.step for name, trial in self.trials.items()}, self.redone_s,
+            used_up if self.left else None,
         )  # fmt: skip
+
+    def _cut(self) -> None:
+        """The budget is used up: what runs commits where it is."""
+        for name in self._running():
+            trial = self.trials[name]
+            if trial.began:
+                taken = int((self.now - trial.since) / trial.course.step_s)
+                trial.step = min(trial.step + taken, trial.course.next_checkpoint(trial.step))
+            self._leave(name, trial)
 
     def _at(self, seconds: float, act: Callable[..., None], *what: object) -> None:
         self.number += 1
@@ -280,10 +303,18 @@ class _Sweep:
 
 
 def simulate(
-    courses: Sequence[Course], cluster: Cluster, schedule: Schedule, faults: Faults | None = None
+    courses: Sequence[Course],
+    cluster: Cluster,
+    schedule: Schedule,
+    faults: Faults | None = None,
+    budget: Budget = NO_LIMITS,
+    gpus: float = 0.0,
 ) -> Outcome:
-    """Run trials of these courses, in their order, to the end of the last."""
-    return _Sweep(courses, cluster, schedule, faults or Faults()).run()
+    """Run trials of these courses, in their order, to the end of the last, or until the budget is used up.
+
+    `gpus` is what a trial holds, for that; it is looked at when a trial starts, reports or ends.
+    """
+    return _Sweep(courses, cluster, schedule, faults or Faults(), budget, gpus).run()
 
 
 def power_law(seed: int, steps: int) -> Callable[[int], float]:

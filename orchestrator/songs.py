@@ -9,6 +9,7 @@ from orchestrator.config import AS_FLAC, SongAudio
 from orchestrator.sources import Checkpoint, Source
 from orchestrator.workspace import Workspace
 from samplernn import commit
+from samplernn.dc import CUTOFF_HZ
 
 AUDIO, SIDECAR = "song.flac", "song.json"
 
@@ -39,6 +40,7 @@ def plan_songs(sources: list[Source], file: SongAudio = AS_FLAC) -> list[Planned
             "trial": checkpoint.trial,
             "step": checkpoint.step,
             "model_sha256": commit.read_manifest(checkpoint.folder)["files"]["model.safetensors"]["sha256"],
+            "high_pass_hz": CUTOFF_HZ,
             **wanted,
         }
         temperatures = section.temperatures or [section.generate.temperature]

@@ -24,7 +24,7 @@ from orchestrator.plan import plan
 from orchestrator.points import at_most
 from orchestrator.room import require_room
 from orchestrator.tracking.start import require_trackable, start_shipper
-from orchestrator.trials import SweepView
+from orchestrator.trials import ENDED, SweepView
 from orchestrator.workspace import CONFIG, Workspace
 
 DRAIN_S = 30.0
@@ -62,7 +62,7 @@ def run_sweep(workspace: Workspace, asked: SweepFile, console: Console) -> Sweep
         rest = f"{left} trials are not at their end and go on with a larger budget and the same command"
         console.print(f"the budget is used up: {over}; {rest}", markup=False, soft_wrap=True)
     view = SweepView.open(workspace, config.name)
-    if over is None and any(trial.state in ("waiting", "running") for trial in view.trials):
+    if over is None and any(trial.state not in ENDED for trial in view.trials):
         raise KeyboardInterrupt
     return view
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.connect import alive_nodes, connect
+from orchestrator.budget import Meter
 from orchestrator.calibration import Speed, calibrate
 from orchestrator.config import SweepFile
 from orchestrator.datasets import require_dataset
@@ -35,7 +36,8 @@ def make_plan(workspace: Workspace, asked: SweepFile, gpus: float | None, consol
     trials, folder = trials_to_plan(asked.sweep), workspace.sweep(asked.name)
     require_dataset(workspace, asked.dataset)
     refuse_other_config(folder, CONFIG, asked.sweep)
-    ended = {name for name, entry in Journal(folder).ended().items() if entry["final"]}
+    journal = Journal(folder)
+    ended = {name for name, entry in journal.ended().items() if entry["final"]}
     if asked.search == "tpe":  # its trials are stood for by others
         ended = {trial.name for trial in trials[: len(ended)]}
     experiments = [trial.experiment for trial in trials if trial.name not in ended]
@@ -65,6 +67,7 @@ def make_plan(workspace: Workspace, asked: SweepFile, gpus: float | None, consol
     return forecast(
         asked, trials, ended, calibration, at_once, share["GPU"],
         sample_rate=rate, held_out=held_out, free_bytes=folder.free_bytes(),
+        budget=Meter(journal.entries).spent().left_of(asked.budget),
     )  # fmt: skip
 
 
@@ -105,8 +108,10 @@ def shown(plan: Forecast) -> RenderableType:
     for header in ("", "steps", unit, f"time, {plan.slots} at once", "disk"):
         total.add_column(header, justify="left" if not header else "right")
     columns = {"every trial to its end": plan.whole}
-    if plan.schedule.type != "none":
-        columns[f"with {plan.schedule.type}"] = plan.planned
+    rules = [] if plan.schedule.type == "none" else [f"with {plan.schedule.type}"]
+    rules += ["within the budget"] if plan.used_up else []
+    if rules:
+        columns[", ".join(rules)] = plan.planned
     for name, amount in columns.items():
         hours = (amount.hours[0] * held, amount.hours[1] * held)
         total.add_row(
@@ -115,6 +120,8 @@ def shown(plan: Forecast) -> RenderableType:
             _range([f"{size / GB:,.2f}" for size in amount.disk]) + " GB",
         )  # fmt: skip
     parts: list[RenderableType] = [Text(_headline(plan)), Text(), sizes, Text(), total]
+    if plan.used_up is not None:
+        parts.append(Text(f"the budget ends it before its trials do: {plan.used_up}", style="yellow"))
     if plan.price is not None:
         money = [f"{hours * plan.price:,.2f}" for hours in plan.gpu_hours]
         parts.append(Text(f"money: {_range(money)}, at {plan.price:g} a GPU-hour"))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from orchestrator.config import SweepConfig
-from orchestrator.journal import RUNNING, read_journal
+from orchestrator.journal import RUNNING, Entry, read_journal
+from orchestrator.lease import is_held
 from orchestrator.plan import PlannedTrial, trials_of
+from orchestrator.problems import explain
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import attempts, list_commits, read_metrics, step_name
@@ -38,7 +43,7 @@ class TrialView:
     name: str
     experiment: Experiment
     state: str
-    """waiting, running, done, stopped or failed."""
+    """waiting, running, interrupted (it was running when its driver ended), done, stopped or failed."""
     reason: str
     rows: list[dict[str, Any]]
     """Metric rows by step; `kind` is train or eval."""
@@ -70,6 +75,20 @@ class TrialView:
         return min(((row["step"], row["valid_bits"]) for row in rows), key=lambda at: at[1], default=None)
 
 
+def recorded_config(workspace: Workspace, name: str) -> SweepConfig:
+    """The config that a sweep was begun with. Raises BadInput when there is no such sweep, or another version's."""
+    try:
+        return SweepConfig.model_validate(commit.read_record(workspace.sweep(name), CONFIG))
+    except FileNotFoundError as error:
+        known = ", ".join(workspace.names("sweeps")) or "none yet"
+        raise BadInput(f"there is no sweep {name!r} in {workspace.storage}; there are: {known}") from error
+    except ValidationError as error:
+        raise BadInput(
+            f"the sweep {name} was begun with another version of this project ({explain(SweepConfig, error)[0]}); use "
+            "that version, or another name"
+        ) from error
+
+
 @dataclass(frozen=True)
 class SweepView:
     """A sweep read from storage alone, from any machine."""
@@ -84,22 +103,8 @@ class SweepView:
         What ended before is not read again: `before` is the same sweep as it was.
         """
         folder = workspace.sweep(name)
-        try:
-            config = SweepConfig.model_validate(commit.read_record(folder, CONFIG))
-        except FileNotFoundError as error:
-            known = ", ".join(workspace.names("sweeps")) or "none yet"
-            raise BadInput(
-                f"there is no sweep {name!r} in {workspace.storage}; there are: {known}"
-            ) from error
-        journal = read_journal(folder)
-        states: dict[str, tuple[str, str]] = {}
-        for entry in journal:
-            if entry["kind"] == "end":
-                states[entry["trial"]] = (entry["state"], entry["reason"])
-            elif entry["kind"] in RUNNING:
-                states[entry["trial"]] = ("running", "")
-            elif entry["kind"] == "rollback":
-                states[entry["trial"]] = ("waiting", "")
+        config, journal = recorded_config(workspace, name), read_journal(folder)
+        states = states_of(journal, is_held(folder))
         trials = trials_of(config, journal)
         ended = {trial.name: trial for trial in before.trials if trial.state in ENDED} if before else {}
         return cls(
@@ -116,6 +121,19 @@ class SweepView:
         """The trial with the fewest validation bits."""
         rated = [trial for trial in self.trials if trial.best is not None]
         return min(rated, key=lambda trial: trial.best[1] if trial.best else 0.0, default=None)
+
+
+def states_of(journal: Iterable[Entry], held: bool) -> dict[str, tuple[str, str]]:
+    """(state, reason) of every trial that was begun; `held` is whether a driver is at work."""
+    states: dict[str, tuple[str, str]] = {}
+    for entry in journal:
+        if entry["kind"] == "end":
+            states[entry["trial"]] = (entry["state"], entry["reason"])
+        elif entry["kind"] in RUNNING:
+            states[entry["trial"]] = ("running" if held else "interrupted", "")
+        elif entry["kind"] == "rollback":
+            states[entry["trial"]] = ("waiting", "")
+    return states
 
 
 def _read_trial(

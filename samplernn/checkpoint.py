@@ -65,10 +65,44 @@ class Training:
     best_bits: float | None = None
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint before it is on storage."""
+
+    about: About
+    weights: dict[str, Tensor]
+    state: dict[str, Tensor]
+    progress: dict[str, Any]
+
+    @classmethod
+    def of(cls, training: Training, about: About, *, copy: bool) -> Snapshot:
+        """Of a run as it stands; with `copy` in CPU memory of its own, so that training may go on at once."""
+
+        def kept(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {key: value.detach().to("cpu", copy=True) for key, value in tensors.items()}
+
+        weights, state = training.model.state_dict(), _state(training)
+        if copy:
+            weights, state = kept(weights), kept(state)
+        return cls(about, weights, state, _progress(training))
+
+    def save(self, trial: Storage, attempt: int) -> None:
+        """Commit the model, then the state, then drop all but the newest states."""
+        _write_model(trial, attempt, self.weights, self.about)
+        _write_state(trial, attempt, self.state, self.progress)
+        for step, older in list_commits(trial, "state")[:-STATES_KEPT]:
+            name = step_name(step, older)
+            commit.delete_commit(trial.at("state", name), trial.at("state"), name)
+
+
 def save_model(trial: Storage, attempt: int, model: SampleRNN, about: About) -> None:
     """Commit the weights of a step."""
+    _write_model(trial, attempt, model.state_dict(), about)
+
+
+def _write_model(trial: Storage, attempt: int, weights: dict[str, Tensor], about: About) -> None:
     files = {
-        WEIGHTS: save_tensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}),
+        WEIGHTS: _to_bytes(weights),
         CONFIG: commit.to_json(
             {
                 **about.__dict__,
@@ -80,6 +114,11 @@ def save_model(trial: Storage, attempt: int, model: SampleRNN, about: About) -> 
     commit.write_commit(
         trial.at("model", step_name(about.step, attempt)), files, step=about.step, attempt=attempt
     )
+
+
+def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
+    data: bytes = save_tensors({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    return data
 
 
 def read_about(folder: Storage) -> About:
@@ -116,28 +155,28 @@ def load_model(folder: Storage) -> tuple[SampleRNN, About]:
     return model, about
 
 
-def save_state(trial: Storage, attempt: int, training: Training) -> None:
-    """Commit what going on from this step needs, then drop all but the newest states."""
-    write_state(trial, attempt, training)
-    for step, older in list_commits(trial, "state")[:-STATES_KEPT]:
-        name = step_name(step, older)
-        commit.delete_commit(trial.at("state", name), trial.at("state"), name)
-
-
 def write_state(trial: Storage, attempt: int, training: Training) -> None:
     """Commit what going on from this step needs."""
+    _write_state(trial, attempt, _state(training), _progress(training))
+
+
+def _state(training: Training) -> dict[str, Tensor]:
     tensors = {f"{_HIDDEN}{i}": state for i, state in enumerate(training.hidden)}
     names = [name for name, _ in training.model.named_parameters()]
     for index, values in training.optimiser.state_dict()["state"].items():
         tensors |= {f"{_OPTIMISER}{key}.{names[index]}": value for key, value in values.items()}
-    files = {
-        "state.safetensors": save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}),
-        "state.json": commit.to_json(
-            {"step": training.step, "seconds": training.seconds, "best_bits": training.best_bits}
-        ),
-    }
-    folder = trial.at("state", step_name(training.step, attempt))
-    commit.write_commit(folder, files, step=training.step, attempt=attempt)
+    return tensors
+
+
+def _progress(training: Training) -> dict[str, Any]:
+    return {"step": training.step, "seconds": training.seconds, "best_bits": training.best_bits}
+
+
+def _write_state(trial: Storage, attempt: int, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+    files = {"state.safetensors": _to_bytes(tensors), "state.json": commit.to_json(progress)}
+    step = progress["step"]
+    folder = trial.at("state", step_name(step, attempt))
+    commit.write_commit(folder, files, step=step, attempt=attempt)
 
 
 def resume(trial: Storage, training: Training) -> About | None:

@@ -6,15 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 CUTOFF_HZ = 5.0
-"""Of the first-order high pass: -0.1 dB at 32 Hz, and no change of level beyond it."""
+"""Of the first-order high pass of new songs: -0.1 dB at 32 Hz, and no change of level beyond it."""
 
 
 class DcBlocker:
     """Hears PCM in pieces of any size; what comes out doesn't depend on where they were cut."""
 
-    def __init__(self, sample_rate: int) -> None:
-        """sample_rate in Hz."""
-        pole = float(np.exp(-2 * np.pi * CUTOFF_HZ / sample_rate))
+    def __init__(self, sample_rate: int, cutoff: float = CUTOFF_HZ) -> None:
+        """sample_rate and cutoff in Hz."""
+        pole = float(np.exp(-2 * np.pi * cutoff / sample_rate))
         self._b, self._a = [(1 + pole) / 2, -(1 + pole) / 2], [1.0, -pole]
         self._state = np.zeros(1)
 

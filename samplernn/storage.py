@@ -55,6 +55,8 @@ class Storage:
 
     fs: pafs.FileSystem
     root: str
+    options: str = ""
+    """What followed a URI's path: ?endpoint_override=... of a server that is not Amazon's."""
 
     @classmethod
     def open(cls, where: str | Path) -> Storage:
@@ -77,7 +79,7 @@ class Storage:
             raise BadInput(
                 f"{text!r} can't be opened as storage ({error}); give a folder, s3://bucket/path or gs://bucket/path"
             ) from error
-        return cls(fs, root)
+        return cls(fs, root, "".join(text.partition("?")[1:]))
 
     @property
     def local(self) -> Path | None:
@@ -87,12 +89,17 @@ class Storage:
     def __str__(self) -> str:
         return self.root if self.local else f"{self.fs.type_name}://{self.root}"
 
+    @property
+    def address(self) -> str:
+        """What `open` makes the same of, in another process."""
+        return f"{self}{self.options}"
+
     def at(self, *names: str) -> Storage:
         """The folder below; names may not climb out."""
         for name in names:
             if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
                 raise BadInput(f"{name!r} is not a folder name: no slashes, no dots alone")
-        return Storage(self.fs, "/".join((self.root, *names)))
+        return Storage(self.fs, "/".join((self.root, *names)), self.options)
 
     def read(self, name: str) -> bytes:
         """All bytes of an object. Raises FileNotFoundError, or StorageError when it can't be read."""

@@ -16,7 +16,8 @@ import torch
 
 from samplernn import kernels
 from samplernn.attempts import begin_attempt, write_metrics
-from samplernn.checkpoint import About, Training, resume, save_model, save_state
+from samplernn.background import Background
+from samplernn.checkpoint import About, Snapshot, Training, resume
 from samplernn.chunks import Dataset
 from samplernn.clips import ClipMaker, has_clips
 from samplernn.config import Experiment
@@ -39,6 +40,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Stepped:
+    """An optimiser step was taken; nothing was read back from the device."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Logged:
     """A row of metrics: kind is train or eval."""
 
@@ -53,7 +61,7 @@ class Saved:
     valid_bits: float
 
 
-Event = Started | Logged | Saved
+Event = Started | Stepped | Logged | Saved
 
 
 def train(
@@ -64,10 +72,13 @@ def train(
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
     about: Mapping[str, Any] = {},
+    background: bool | None = None,
 ) -> Iterator[Event]:
     """Train one trial to train.max_steps, or until stop() says so: then a checkpoint is committed first.
 
-    `about` is recorded with the attempt: where it ran, on what.
+    `about` is recorded with the attempt: where it ran, on what. With `background` checkpoints are written by a thread
+    while training goes on, one at a time; null is so on a GPU, which would stand still. On a CPU the thread only takes
+    cores from training.
     Raises Diverged when the loss is NaN or infinite, or no better than a histogram after train.diverge_after steps;
     OutOfMemory with what would fit; Damaged when the trial's checkpoints can't be trusted.
     """
@@ -78,18 +89,20 @@ def train(
     resumed = resume(trial, run)
     attempt = begin_attempt(trial, run.step, **{**about, "passes": kernels.passes()})
     log, clips = _MetricsLog(trial, attempt), ClipMaker(dataset)
+    saver = _Saver(trial, attempt, device.type == "cuda" if background is None else background)
     yield Started(attempt, run.step)
     if resumed is not None and not has_clips(trial, resumed.step):
         clips.make(trial, attempt, run.model, resumed)
     windows = _windows(experiment, dataset)
     batches = Prefetch(lambda step: Batch.of(windows.at(step), experiment.model.context, device), run.step)
     try:
-        yield from _walk(run, experiment, clips, trial, attempt, log, iter(batches), stop)
+        yield from _walk(run, experiment, clips, saver, log, iter(batches), stop)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise out_of_memory(error, experiment, device) from error
         raise
     finally:
+        saver.close()
         batches.close()
 
 
@@ -97,8 +110,7 @@ def _walk(
     run: Training,
     experiment: Experiment,
     clips: ClipMaker,
-    trial: Storage,
-    attempt: int,
+    saver: _Saver,
     log: _MetricsLog,
     batches: Iterator[Batch],
     stop: Callable[[], bool],
@@ -110,6 +122,8 @@ def _walk(
     while run.step < config.max_steps:
         rate = learning_rate(config, run.step)
         bits, since = bits + train_step(run, next(batches), config), since + 1
+        yield Stepped(run.step)
+        yield from saver.saved()
         halt = stop()
         saves = halt or run.step % config.checkpoint_every == 0 or run.step == config.max_steps
         if not saves and run.step % config.log_every:
@@ -125,10 +139,11 @@ def _walk(
             row["gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
         yield Logged(log.add(row))
         if saves:
-            yield from _checkpoint(run, experiment, clips, trial, attempt, log)
+            yield from _checkpoint(run, experiment, clips, saver, log)
         if halt:
-            return
+            break
         bits, since, clock = torch.zeros((), device=device), 0, time.perf_counter()
+    yield from saver.saved(wait=True)
 
 
 def fresh(experiment: Experiment, device: torch.device) -> Training:
@@ -161,7 +176,7 @@ def _windows(experiment: Experiment, dataset: Dataset) -> TrainingWindows:
 
 
 def _checkpoint(
-    run: Training, experiment: Experiment, clips: ClipMaker, trial: Storage, attempt: int, log: _MetricsLog
+    run: Training, experiment: Experiment, clips: ClipMaker, saver: _Saver, log: _MetricsLog
 ) -> Iterator[Event]:
     """Evaluate, then commit in the order metrics, model, state, clips: what is named later needs what is before."""
     dataset = clips.dataset
@@ -181,10 +196,10 @@ def _checkpoint(
     yield Logged(log.add(row))
     log.flush()
     about = About(experiment, dataset.name, dataset.digest, dataset.sample_rate, run.step, run.seconds, valid)
-    save_model(trial, attempt, run.model, about)
-    save_state(trial, attempt, run)
-    clips.make(trial, attempt, run.model, about)
-    yield Saved(run.step, valid)
+    yield from saver.saved(wait=True)
+    saver.save(run, about)
+    clips.make(saver.trial, saver.attempt, run.model, about)
+    yield from saver.saved()
 
 
 def _train_row(run: Training, bits: float, norm: float, learning_rate: float) -> dict[str, Any]:
@@ -200,6 +215,42 @@ def _train_row(run: Training, bits: float, norm: float, learning_rate: float) ->
         "grad_norm": norm,
         "learning_rate": learning_rate,
     }
+
+
+class _Saver:
+    """Commits the checkpoints of an attempt, at once or in a thread, and says when one is on storage."""
+
+    def __init__(self, trial: Storage, attempt: int, background: bool) -> None:
+        self.trial, self.attempt = trial, attempt
+        self._background = Background() if background else None
+        self._under_way: Saved | None = None
+
+    def save(self, run: Training, about: About) -> None:
+        """Commit model and state; in a thread, from a copy of them, where there is one."""
+        snapshot = Snapshot.of(run, about, copy=self._background is not None)
+        self._under_way = Saved(about.step, about.valid_bits)
+        if self._background is None:
+            snapshot.save(self.trial, self.attempt)
+        else:
+            self._background.start(lambda: snapshot.save(self.trial, self.attempt))
+
+    def saved(self, wait: bool = False) -> Iterator[Saved]:
+        """The checkpoint that is on storage since the last look, if any; with `wait`, the one under way.
+
+        Raises StorageError when it could not be written.
+        """
+        saved = self._under_way
+        if saved is None or not (wait or self._background is None or self._background.is_over):
+            return
+        self._under_way = None
+        if self._background is not None:
+            self._background.finish()
+        yield saved
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        if self._background is not None:
+            self._background.close()
 
 
 class _MetricsLog:

@@ -64,11 +64,11 @@ def propose(
     if count < 1:
         raise BadInput(f"a tracklist of {count} songs can't be proposed; ask for one or more")
     folder = workspace.album(config.name)
+    taken = BadInput(
+        f"the album {config.name} has a tracklist already ({folder}/{ALBUM}); edit it, or propose one for another name="
+    )
     if folder.exists(ALBUM):
-        raise BadInput(
-            f"the album {config.name} has a tracklist already ({folder}/{ALBUM}); edit it, or propose one for another "
-            "name="
-        )
+        raise taken
     songs = tracklist(workspace, config.model_copy(update={"tracklist": None}))
     heard = []
     for at, song in enumerate(songs):
@@ -80,7 +80,8 @@ def propose(
         faults = "; ".join(f"{one.track.song} {one.fault}" for one in heard)
         raise BadInput(f"no song of {config.songs} can be proposed: {faults}; generate others")
     chosen = choose(sound, count)
-    folder.write(ALBUM, _yaml(config, chosen))
+    if not folder.create(ALBUM, _yaml(config, chosen)):  # another command was faster
+        raise taken
     return Proposal(chosen, [one for one in heard if one.fault], f"{folder}/{ALBUM}")
 
 

@@ -15,7 +15,7 @@ from samplernn.errors import Damaged
 def orchestrator(workspace: Workspace, *words: str) -> str:
     """A command line that finds this workspace from anywhere."""
     default = os.environ.get("ORCHESTRATOR_WORKSPACE") or "workspace"
-    there = [] if Workspace.open(default) == workspace else ["--workspace", str(workspace.storage)]
+    there = [] if Workspace.open(default) == workspace else ["--workspace", workspace.storage.address]
     return shlex.join(["orchestrator", *words, *there])
 
 

@@ -16,15 +16,14 @@ from statistics import fmean
 from typing import Any
 
 from orchestrator.audition.badges import BROKEN, SORTS, flags
-from orchestrator.config import SweepConfig
 from orchestrator.journal import RUNNING
 from orchestrator.pages.sweep_section import setting
 from orchestrator.plan import PlannedTrial, plan, trials_of
-from orchestrator.trials import ENDED
+from orchestrator.trials import ENDED, recorded_config
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, read_metrics, step_name
-from samplernn.errors import BadInput, Damaged, StorageError
+from samplernn.errors import Damaged, StorageError
 from samplernn.storage import Storage
 
 REST = 15
@@ -97,13 +96,7 @@ class SweepIndex:
         """Raises BadInput when there is no such sweep."""
         self.workspace, self.name = workspace, name
         self.folder = workspace.sweep(name)
-        try:
-            self.config = SweepConfig.model_validate(commit.read_record(self.folder, CONFIG))
-        except FileNotFoundError as error:
-            known = ", ".join(workspace.names("sweeps")) or "none yet"
-            raise BadInput(
-                f"there is no sweep {name!r} in {workspace.storage}; there are: {known}"
-            ) from error
+        self.config = recorded_config(workspace, name)
         self.version, self.trouble, self.ready = 0, "", False
         self.trials: dict[str, Trial] = {}
         self._add(plan(self.config))

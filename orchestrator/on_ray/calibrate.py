@@ -51,7 +51,7 @@ def measure(
     """
     fullest = max(slots(share, alive_nodes()), default=1)
     copies = math.ceil(min(fullest, MOST_COPIES) / max(1, len(experiments)))
-    where, run = str(workspace.storage), _remote(_measured, share)
+    where, run = workspace.storage.address, _remote(_measured, share)
     asked = [
         (e, [run.remote(where, dataset, e.model_dump(mode="json")) for _ in range(copies)])
         for e in experiments

@@ -49,8 +49,8 @@ def ingest(config: IngestConfig, folder: Storage, on_progress: Progress) -> Repo
     """Make the dataset that `config` describes in `folder`; Ray is initialised already.
 
     `on_progress(done, total, name)` is called as each file ends. Finished tracks of an earlier run are kept. Raises
-    BadInput when nothing usable is there, when the dataset exists with another config or can't be written, StorageError
-    when storage fails in mid-run; then no card is written and the same command goes on.
+    BadInput when nothing usable is there or when the dataset exists with another config, StorageError when storage
+    can't be written; where that is in mid-run no card is written, and the same command goes on.
     """
     found = scan(config.source)
     with hold(folder):

@@ -25,6 +25,10 @@ DYING_S = 3.0
 """Seconds within which all processes of a node that is being lost are gone."""
 
 
+COMMIT_S = 60.0
+"""Seconds that trials have, after Ctrl-C, to commit a checkpoint; cluster/jobs.py waits a little longer for the job."""
+
+
 class _Named:
     """What ASHA knows of a trial: its name, which is the same in every run of the driver."""
 
@@ -99,12 +103,16 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         retries: int,
         seen: Callable[[str, Report], None],
         used_up: Callable[[], str | None] = lambda: None,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         self._decisions, self._journal, self._retries, self._seen = decisions, journal, retries, seen
-        self._used_up = used_up
+        self._used_up, self._interrupted = used_up, interrupted
+        self._wait_until = math.inf
         self._told: set[str] = set()
         self._ended: set[str] = set()
+        self._left: set[str] = set()
+        """Trials that this run leaves where they are."""
         self._hung: dict[str, float] = {}
         self._node: dict[str, str] = {}
         self._nodes: set[str] = set()
@@ -127,26 +135,55 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
             if decision == TrialScheduler.STOP:
                 self._end(name, **_stopped(result["step"]))
                 return decision
+        if self._interrupted() and kind in ("start", "saved", "paused") and not self._at_end(name, result):
+            self._left.add(name)
+            return str(TrialScheduler.STOP)
         return self._within_budget(tune_controller, trial, result)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Called at each turn of Tune's loop."""
+        if self._interrupted():
+            self._wind_up(tune_controller)
+        return super().choose_trial_to_run(tune_controller)
+
+    def _wind_up(self, tune_controller: Any) -> None:
+        """After Ctrl-C: nothing starts, and what runs commits a checkpoint and ends, unless that takes too long."""
+        self._stop_waiting(tune_controller)
+        running = [trial for trial in tune_controller.get_trials() if trial.status == Trial.RUNNING]
+        for trial in running:
+            self._ask_to_end(trial)
+        self._wait_until = min(self._wait_until, time.monotonic() + COMMIT_S)
+        if not running or time.monotonic() > self._wait_until:
+            tune_controller.request_stop_experiment()
+
+    def _stop_waiting(self, tune_controller: Any) -> None:
+        for waiting in [trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING]:
+            tune_controller.stop_trial(waiting)
+
+    def _ask_to_end(self, trial: Trial) -> None:
+        """Its next step is to commit a checkpoint, and is the last."""
+        if trial_name(trial) not in self._told:
+            self._told.add(trial_name(trial))
+            trial.temporary_state.ray_actor.end_soon.remote()
+
+    def _at_end(self, name: str, result: Report) -> bool:
+        return "step" in result and self._decisions.at_end(name, result["step"])
 
     def _within_budget(self, tune_controller: Any, trial: Trial, result: Report) -> str:
         """Once the budget is used up: nothing new starts, and what runs ends with its next checkpoint, made at once."""
         reason = self._used_up()
         if reason is None:
             return str(TrialScheduler.CONTINUE)
-        for waiting in [other for other in tune_controller.get_trials() if other.status == Trial.PENDING]:
-            tune_controller.stop_trial(waiting)
+        self._stop_waiting(tune_controller)
         name = trial_name(trial)
-        if result["kind"] == "saved" and not self._decisions.at_end(name, result["step"]):
+        if result["kind"] == "saved" and not self._at_end(name, result):
             self._end(name, "stopped", f"budget: {reason}", final=False)
             return str(TrialScheduler.STOP)
-        if name not in self._told:
-            self._told.add(name)
-            trial.temporary_state.ray_actor.end_soon.remote()
+        self._ask_to_end(trial)
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Report) -> None:
-        if trial_name(trial) not in self._ended:
+        if trial_name(trial) not in self._ended | self._left:
             self._end(trial_name(trial), "done", "", final=True)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
@@ -169,7 +206,7 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Tune queues every failed trial again."""
-        if trial_name(trial) in self._ended or self._used_up():
+        if trial_name(trial) in self._ended or self._used_up() or self._interrupted():
             tune_controller.stop_trial(trial)
 
     def hung(self, trial: Trial, seconds: float) -> None:

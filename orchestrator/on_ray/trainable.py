@@ -34,7 +34,7 @@ def assignment(
 ) -> dict[str, Any]:
     """What a worker is told; plain values, so that it is readable wherever Ray shows it."""
     return {
-        "workspace": str(workspace.storage),
+        "workspace": workspace.storage.address,
         "sweep": asked.name,
         "dataset": asked.dataset,
         "trial": trial,
@@ -99,7 +99,8 @@ def release_memory() -> None:
 
 
 def reports(job: dict[str, Any], stop: Callable[[], bool]) -> Generator[Report, None, None]:
-    """Train the trial of a job. `kind` is start, log, saved (with `bits`), paused (with `reason`), and at last done.
+    """Train the trial of a job. `kind` is start, log (the step, and what the last row of metrics said), saved (with
+    `bits`), paused (with `reason`), and at last done.
 
     Storage that is full or can't be written is waited for: the trial then goes on from its last commit. Once stop()
     says so, commits a checkpoint and raises Preempted.
@@ -135,7 +136,7 @@ def _attempt(
 ) -> Iterator[Report]:
     """From the trial's newest checkpoint to its end, or until stop() says so."""
     from orchestrator.on_ray.placement import assigned_device, whereabouts
-    from samplernn.train import Logged, Saved, Started, train
+    from samplernn.train import Logged, Saved, Started, Stepped, train
 
     yield from _room(job, trial, stop)
     experiment = Experiment.model_validate(job["experiment"])
@@ -143,6 +144,7 @@ def _attempt(
     device = assigned_device()
     dataset = Dataset.open(workspace.dataset(job["dataset"]), cache_folder())
     reported = 0.0
+    row: Report = {}
     about = whereabouts(device)
     for event in train(experiment, dataset, trial, device=device, stop=stop, about=about):
         match event:
@@ -151,10 +153,11 @@ def _attempt(
             case Saved(step, bits):
                 retain(workspace, job["sweep"], job["trial"], retention)
                 yield {"kind": "saved", "attempt": attempt, "step": step, "bits": bits}
-            case Logged(row):
+            case Stepped(step):
                 if time.monotonic() - reported > job["report_every_s"]:
                     reported = time.monotonic()
-                    yield {**row, "kind": "log"}
+                    yield {**row, "kind": "log", "step": step}
+            case Logged(row):
                 yield from _room(job, trial, stop)
 
 

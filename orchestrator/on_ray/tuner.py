@@ -64,10 +64,12 @@ class _Hooks(TrialProgressCallback):  # type: ignore[misc]
         unplaced: Unplaced,
         tick: Callable[[], None],
         say: Callable[[str], None],
+        interrupted: Callable[[], bool],
     ) -> None:
         super().__init__()
         self._scheduler, self._patience, self._unplaced = scheduler, patience, unplaced
-        self._tick, self._say = tick, say
+        self._tick, self._say, self._interrupted = tick, say, interrupted
+        self._told = False
         self._look_at = 0.0
         self._heard: dict[Trial, float] = {}
 
@@ -89,6 +91,9 @@ class _Hooks(TrialProgressCallback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._tick()
         now = time.monotonic()
+        if self._interrupted() and not self._told:
+            self._told = True
+            self._say("every running trial commits a checkpoint first")
         for trial in [trial for trial, heard in self._heard.items() if now - heard > self._patience]:
             del self._heard[trial]
             if trial.temporary_state.ray_actor is not None:
@@ -119,14 +124,14 @@ class _Silent(TrialProgressCallback):  # type: ignore[misc]
 
 
 class _Proposals(Searcher):  # type: ignore[misc]
-    """Where Tune gets its trials from: one after the other, when there is room for it, while the budget lasts."""
+    """Where Tune gets its trials from: one after the other, when there is room for it, until the run is to end."""
 
-    def __init__(self, jobs: Iterator[dict[str, Any]], used_up: Callable[[], str | None]) -> None:
+    def __init__(self, jobs: Iterator[dict[str, Any]], ending: Callable[[], bool]) -> None:
         super().__init__()
-        self._jobs, self._used_up = jobs, used_up
+        self._jobs, self._ending = jobs, ending
 
     def suggest(self, trial_id: str) -> Any:
-        job = None if self._used_up() else next(self._jobs, None)
+        job = None if self._ending() else next(self._jobs, None)
         return Searcher.FINISHED if job is None else {"job": job}
 
     def on_trial_complete(self, trial_id: str, result: Report | None = None, error: bool = False) -> None:
@@ -154,7 +159,7 @@ def run_trials(
     """Run every trial that has not ended, each with the `share` of per_trial. Ray must be connected.
 
     `seen(trial, report)` hears of every trial, report and end; `tick()` is called at each turn of Tune's loop; `say`
-    gets what a person must know at once. Raises KeyboardInterrupt on Ctrl-C, once Tune has ended in order;
+    gets what a person must know at once. Raises KeyboardInterrupt on Ctrl-C, once every trial at work has committed;
     StorageError when the journal can't be written, BadInput when the first trials all fail with the same error.
     """
     config, nodes = asked.sweep, alive_nodes()
@@ -178,16 +183,24 @@ def run_trials(
         meter.reached(trial, report)
         seen(trial, report)
 
-    scheduler = JournalScheduler(
-        Decisions(config.schedule, steps, journal, config.longest),
-        journal, asked.run.retries, heard, meter.used_up,
-    )  # fmt: skip
-    journal.add("begin", gpus=share["GPU"], budget=asked.budget.model_dump(mode="json"))
-    with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch, stopping_tune():
+    journal.add(
+        "begin",
+        gpus=share["GPU"],
+        budget=asked.budget.model_dump(mode="json"),
+        retention=asked.retention.model_dump(mode="json"),
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch,
+        stopping_tune() as interrupted,
+    ):
+        scheduler = JournalScheduler(
+            Decisions(config.schedule, steps, journal, config.longest),
+            journal, asked.run.retries, heard, meter.used_up, interrupted,
+        )  # fmt: skip
         tuner = _tuner(
             scheduler,
-            _Proposals(jobs(), meter.used_up),
-            _Hooks(scheduler, asked.run.patience, Unplaced(share), tick, say),
+            _Proposals(jobs(), lambda: interrupted() or bool(meter.used_up())),
+            _Hooks(scheduler, asked.run.patience, Unplaced(share), tick, say, interrupted),
             placement(share, nodes),
             left,
             # What is suggested should know what came before: no more at once than can run at once.

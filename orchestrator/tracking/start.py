@@ -107,7 +107,7 @@ def start_shipper(
             say(f"W&B is not installed: metrics stay in the workspace ({INSTALL} to track there)")
         return None
     folder = tracking_folder(workspace, sweep)
-    arguments = ["--workspace", str(workspace.storage), "--sweep", sweep, "--mode", mode]
+    arguments = ["--workspace", workspace.storage.address, "--sweep", sweep, "--mode", mode]
     arguments += ["--project", tracking.project, "--driver", str(os.getpid()), *options]
     try:
         folder.mkdir(parents=True, exist_ok=True)

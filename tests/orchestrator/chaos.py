@@ -83,8 +83,10 @@ class ClusterProcess:
         assert self._process.stdout.readline().strip() == "replaced"
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that train."""
-        return [p for p in self._family() if "TrialWorker" in _title(p)]
+        """The processes that train. Tune gives the class a name of its own, which shows while one of its calls runs."""
+        return [
+            p for p in self._family() if _title(p).startswith(("ray::TrialWorker", "ray::ResourceTrainable"))
+        ]
 
     def _family(self) -> list[psutil.Process]:
         return psutil.Process(self._process.pid).children(recursive=True)

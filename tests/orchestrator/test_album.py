@@ -25,6 +25,7 @@ from samplernn.measures import spectral_flatness
 from tests.made import tone, write_dataset
 from tests.orchestrator.browser import browser, chromium
 from tests.orchestrator.made_sweep import RATE, write_batch, write_sweep
+from tests.orchestrator.test_cli import run
 from tests.orchestrator.test_pages import check_page
 
 SONGS = [tone(RATE * 2, seed=seed) for seed in range(3)]
@@ -131,6 +132,21 @@ def test_album_of_a_missing_or_damaged_song_names_it_and_writes_nothing(
     with pytest.raises(BadInput, match="0001"):
         build(workspace, tracklist=["0000", "0001", "0002"])
     assert not workspace.storage.at("albums").exists("first")
+
+
+def test_album_yaml_that_names_a_song_that_is_not_there_is_one_clear_error(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, where = tmp_path / "first.yaml", str(workspace.storage)
+    file.write_text(yaml.safe_dump({"songs": "toy-songs", "tracklist": ["0000", "0042", {"song": "../up"}]}))
+    code, _, error = run(monkeypatch, capsys, "album", str(file), "-w", where)
+    assert code == 2
+    assert error.startswith(
+        "error: the album first can't be made of these 3 tracks:\n0042 is not there, or not"
+    )
+    assert "../up" in error
+    assert "orchestrator generate" in error
+    assert not workspace.storage.exists("albums")
 
 
 def test_album_that_another_command_is_making_is_refused(workspace: Workspace) -> None:

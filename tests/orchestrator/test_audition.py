@@ -14,20 +14,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import typer
 import yaml
 from PIL import Image
 
 from orchestrator.album.tracklist import tracklist
-from orchestrator.asked import album_asked
+from orchestrator.asked import album_asked, songs_asked
 from orchestrator.audition.badges import BADGES, BROKEN, flags, gain_db
 from orchestrator.audition.index import Sound
 from orchestrator.audition.preview import previews, sheet
 from orchestrator.audition.room import Room
 from orchestrator.audition.serve import bind
+from orchestrator.cli import app
 from orchestrator.picks import Marks, picked
 from orchestrator.workspace import SOURCES, Workspace
 from samplernn import commit
@@ -40,6 +43,7 @@ from samplernn.preview import PEAKS, PREVIEWS, STRIP_HEIGHT, STRIP_WIDTH, make_p
 from tests.made import tone, write_dataset
 from tests.orchestrator.made_sweep import RATE, write_batch, write_clips, write_sweep
 from tests.orchestrator.served import served
+from tests.orchestrator.test_cli import run
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 TRIAL = "0003-dim128-rnn3-f16"
@@ -250,6 +254,14 @@ def test_marks_of_a_song_keep_its_regions(room, workspace: Workspace) -> None:
     assert marks.refresh() == {("0001",)}
 
 
+def parsed(line: str) -> dict[str, Any]:
+    """What the command line's own parser makes of a line that the page shows."""
+    program, verb, *words = shlex.split(line)
+    assert program == "orchestrator"
+    command = typer.main.get_command(app)
+    return dict(command.commands[verb].make_context(verb, words).params)  # type: ignore[attr-defined]
+
+
 def test_generate_gives_one_command_for_all_picks_and_a_new_batch_when_they_are_others(
     room, workspace: Workspace
 ) -> None:
@@ -267,10 +279,16 @@ def test_generate_gives_one_command_for_all_picks_and_a_new_batch_when_they_are_
     mark(client, clip(news(client), step=300), "bob", verdict=None)
     line = client.get("/generate").json()["line"]
     assert line.removesuffix(there).endswith(" seconds=120 name=toy-sweep-picks-2")
+    for shown, name in ((told["line"], "toy-sweep-picks"), (line, "toy-sweep-picks-2")):
+        given = parsed(shown)
+        job = songs_asked([given["sweep_name"], *given["settings"]]).job
+        assert (job.name, job.sweep, job.picks) == (name, "toy-sweep", True)
+        assert (job.generate.songs, job.generate.seconds) == (20, 120)
+        assert Workspace.open(given["workspace"]) == workspace
 
 
-def test_album_is_written_as_a_tracklist_of_regions_and_keeps_what_else_it_says(
-    room, workspace: Workspace
+def test_album_is_written_as_a_tracklist_of_regions_and_its_command_makes_it(
+    room, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, client = room
     first, second = (song["id"] for song in news(client)["songs"])
@@ -292,6 +310,9 @@ def test_album_is_written_as_a_tracklist_of_regions_and_keeps_what_else_it_says(
     assert shlex.split(answer.json()["line"])[:3] == ["orchestrator", "album", str(file)]
     made = tracklist(workspace, album_asked(str(file), []))
     assert [(track.start, track.stop) for track in made] == [(RATE // 4, RATE * 7 // 4), (0, RATE)]
+    code, _, error = run(monkeypatch, capsys, *shlex.split(answer.json()["line"])[1:])
+    assert code == 0, error
+    assert sorted(path.name for path in file.parent.glob("*.flac")) == [made[0].file, made[1].file]
 
 
 def test_album_that_is_there_and_no_album_is_left_alone(room, workspace: Workspace) -> None:

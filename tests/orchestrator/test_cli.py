@@ -18,6 +18,7 @@ from orchestrator.journal import read_journal
 from orchestrator.lease import hold
 from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
+from samplernn.attempts import list_commits, read_lineage
 from tests.made import tiny_experiment, wait_until, write_dataset
 
 SWEEP = """
@@ -196,14 +197,19 @@ def test_help_and_the_room_need_neither_torch_nor_ray():
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.system)])
-def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_the_same_command_does(place, sign):
-    (place / "good.yaml").write_text(SWEEP.replace("max_steps: 4000", "max_steps: 300"))
+def test_ctrl_c_commits_first_says_how_to_go_on_and_the_same_command_redoes_no_step(place, sign):
+    long = {"max_steps: 4000": "max_steps: 2000", "checkpoint_every: 50": "checkpoint_every: 1900"}
+    text = SWEEP.replace("log_every: 5", "log_every: 1")
+    for old, new in long.items():
+        text = text.replace(old, new)
+    (place / "good.yaml").write_text(text)
     command = [sys.executable, "-m", "orchestrator.cli", "sweep", "good.yaml"]
-    journal = Workspace.open("workspace").sweep("good")
+    workspace = Workspace.open("workspace")
+    journal = workspace.sweep("good")
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as first:
-        wait_until(first, lambda: any(e["kind"] == "report" for e in read_journal(journal)), "a checkpoint")
+        wait_until(first, lambda: any(e["kind"] == "start" for e in read_journal(journal)), "a start")
         os.killpg(first.pid, sign) if sign == signal.SIGINT else os.kill(
             first.pid, sign
         )  # Ctrl-C goes to the group
@@ -212,12 +218,46 @@ def test_ctrl_c_ends_cleanly_says_how_to_go_on_and_the_same_command_does(place, 
     assert first.returncode == 130, said + error
     assert time.monotonic() - asked < 30
     assert "Traceback" not in said + error
+    assert "every running trial commits a checkpoint first" in said
     assert error.strip().splitlines() == [
         "stopping: a few seconds, everything committed is kept (once more stops at once)",
         "stopped; this goes on where it was: orchestrator sweep good.yaml",
     ]
+    reached = {
+        trial.name: trial.rows[-1]["step"] for trial in SweepView.open(workspace, "good").trials if trial.rows
+    }
+    committed = {name: list_commits(workspace.trial("good", name), "state")[-1] for name in reached}
+    assert reached
+    assert {name: step for name, (step, _) in committed.items()} == reached
+    assert max(reached.values()) < 1900, "it had committed by itself"
     if sign == signal.SIGTERM:
         return  # going on is the same for both
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {trial.state for trial in SweepView.open(Workspace.open("workspace"), "good").trials} == {"done"}
+    for name, step in reached.items():
+        assert read_lineage(workspace.trial("good", name)).starts[2] == step, "a step was taken twice"
+
+
+@pytest.mark.system
+@pytest.mark.cluster
+def test_a_second_ctrl_c_ends_at_once(place):
+    """In a trial whose checkpoint would take minutes: it makes a clip of ten of them."""
+    (place / "good.yaml").write_text(SWEEP.replace("clip_seconds: 0.05", "clip_seconds: 600"))
+    command = [sys.executable, "-m", "orchestrator.cli", "sweep", "good.yaml"]
+    journal = Workspace.open("workspace").sweep("good")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        wait_until(process, lambda: any(e["kind"] == "start" for e in read_journal(journal)), "a start")
+        os.killpg(process.pid, signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        os.killpg(process.pid, signal.SIGINT)
+        asked = time.monotonic()
+        assert process.wait(10) == 130
+        assert time.monotonic() - asked < 2
+        assert (
+            "stopped at once; this goes on where it was: orchestrator sweep good.yaml"
+            in process.stderr.read()
+        )

@@ -140,5 +140,7 @@ def test_a_sweep_whose_first_trials_all_fail_the_same_way_is_stopped_at_once(tmp
     states = [trial.state for trial in SweepView.open(workspace, "falls").trials]
     assert 3 <= states.count("failed") < 8
     assert not [
-        p for p in psutil.Process().children(recursive=True) if "TrialWorker" in " ".join(p.cmdline()[:1])
+        p
+        for p in psutil.Process().children(recursive=True)
+        if " ".join(p.cmdline()[:1]).startswith(("ray::TrialWorker", "ray::ResourceTrainable"))
     ]

@@ -14,7 +14,7 @@ from orchestrator.config import Retention, SweepFile
 from orchestrator.forecast import disk, forecast, trials_to_plan
 from orchestrator.importance import importances
 from orchestrator.merge import build
-from orchestrator.sweep_plan import make_plan
+from orchestrator.sweep_plan import make_plan, shown
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
 from samplernn.attempts import step_name
@@ -111,6 +111,43 @@ def test_forecast_with_asha_takes_less_and_what_has_ended_is_left_out():
     names = {trial.name for trial in trials_to_plan(asked.sweep)[:15]}
     rest = forecast_of(asked, 4, names)
     assert (rest.finished, rest.whole.steps[0]) == (15, 5 * 900)
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"steps": 6_000}, "of budget.steps 6,000"),
+        ({"seconds": 25.0}, "of budget.seconds 25"),
+        ({"gpu_hours": 0.01}, "of budget.gpu_hours 0.01"),
+        ({"money": 0.02, "gpu_hour_price": 2.0}, "of budget.money 0.02"),
+    ],
+    ids=str,
+)
+def test_forecast_ends_with_the_budget_and_says_so(budget, said):
+    asked = sweep(schedule={"type": "none"}, budget=budget)
+    plan = forecast_of(asked, 4)
+    assert said in plan.used_up
+    assert plan.planned.steps[0] < plan.whole.steps[0]
+    # A checkpoint of each trial at work; and the workers' starts, which a plan counts and a budget doesn't.
+    most = 1.5 if {"gpu_hours", "money"} & set(budget) else 1.1
+    limit = {
+        "steps": plan.planned.steps[0] / 6_000,
+        "seconds": plan.planned.makespan_s[0] / 25,
+        "gpu_hours": plan.planned.hours[0] * 0.5 / 0.01,
+        "money": plan.planned.hours[0] * 0.5 * 2 / 0.02,
+    }[next(iter(budget))]
+    assert 0.95 <= limit <= most
+    shows = Console(file=io.StringIO(), width=140)
+    shows.print(shown(plan))
+    assert "within the budget" in shows.file.getvalue()
+
+
+def test_a_budget_that_suffices_or_a_price_alone_changes_no_forecast():
+    whole = {"type": "none"}
+    free = forecast_of(sweep(schedule=whole), 4)
+    for budget in ({"steps": 10**6}, {"gpu_hour_price": 2.0}):
+        plan = forecast_of(sweep(schedule=whole, budget=budget), 4)
+        assert (plan.planned, plan.used_up) == (free.planned, None)
 
 
 def test_tpe_is_planned_with_stand_ins_of_its_space():

@@ -328,7 +328,7 @@ def test_ingest_only_short_tracks_refused_with_the_remedy(workshop, source):
 def test_ingest_output_that_cannot_be_written_refused(workshop, source):
     write_sound(source / "a.wav")
     workshop.root.write_text("a file stands in the place of the workspace")
-    with pytest.raises(BadInput, match="can't be written"):
+    with pytest.raises(StorageError, match="can't create"):
         workshop.ingest(source)
 
 

@@ -183,6 +183,18 @@ def test_proposed_tracklist_leaves_faults_and_twins_out_and_makes_an_album(works
         propose(workspace, config, 2, lambda at, of: None)
 
 
+def test_proposal_that_another_command_was_faster_with_is_refused_and_overwrites_nothing(
+    workspace: Workspace,
+) -> None:
+    def faster(at: int, of: int) -> None:
+        if at == of:
+            workspace.album("raced").write("album.yaml", b"theirs: 1")
+
+    with pytest.raises(BadInput, match="has a tracklist already"):
+        propose(workspace, AlbumConfig(name="raced", songs="toy-songs"), 1, faster)
+    assert workspace.album("raced").read("album.yaml") == b"theirs: 1"
+
+
 def test_songs_in_a_trap_are_not_proposed(workspace: Workspace) -> None:
     traps = [{"kind": "loop", "seconds": 12.0}, {"kind": "dc", "seconds": 60.0}]
     write_batch(workspace, "stuck", sounds=[SONGS[1]], extra={"traps": traps})

@@ -137,6 +137,16 @@ def test_prune_shows_first_and_removes_then_but_never_a_pick_nor_a_songs_source(
     assert "0 folders" in command(workspace, "prune", "one", "best=1").stdout
 
 
+def test_prune_keeps_what_the_sweeps_own_last_run_keeps_unless_told_otherwise(workspace):
+    name = train_trial(workspace)
+    retention = Retention(best=1, newest=1, every=8).model_dump(mode="json")
+    Journal(workspace.sweep("one")).add("begin", gpus=0.0, budget={}, retention=retention)
+    assert "12" in command(workspace, "prune", "one", "--dry-run").stdout
+    assert command(workspace, "prune", "one", "newest=2").returncode == 0
+    assert set(steps_of(workspace, name)) >= {8, 16, 20, 24}
+    assert 12 not in steps_of(workspace, name)
+
+
 def test_prune_finishes_a_removal_that_was_cut_short_and_clears_what_is_void(workspace):
     name = train_trial(workspace)
     folder = workspace.trial("one", name)

@@ -470,23 +470,113 @@ def test_sweep_that_vanishes_is_told_on_the_page(listening: Listening, workspace
     listening.complaints = [said for said in listening.complaints if "404" not in said]
 
 
+def test_every_control_is_reached_by_the_tab_key_and_has_a_name(
+    listening: Listening, workspace: Workspace
+) -> None:
+    page = listening.page
+    for tab in ("wall", "curves", "songs", "picks"):
+        page.click(f"#tab-{tab}")
+        if tab == "songs":
+            page.wait_for_selector(".song .add")
+            for _ in range(2):
+                page.click(".song .add >> nth=0")
+        assert page.evaluate(NAMELESS) == []
+        page.evaluate("document.activeElement.blur()")
+        wanted = page.evaluate(f"{CONTROLS}.map((at) => (at.dataset.wanted = true))").count(True)
+        assert wanted > 15
+        for _ in range(wanted + 5):
+            page.keyboard.press("Tab")
+            page.evaluate("delete document.activeElement.dataset.wanted")
+        missed = page.evaluate("[...document.querySelectorAll('[data-wanted]')].map((at) => at.outerHTML)")
+        assert missed == [], tab
+
+
+def test_tracks_are_moved_by_keys_and_the_focus_stays_with_them(listening: Listening) -> None:
+    page = listening.page
+    page.click("#tab-songs")
+    assert page.is_disabled("#album button[type=submit]")
+    for nth in (0, 1, 0):
+        page.click(f".song .add >> nth={nth}")
+    assert page.is_enabled("#album button[type=submit]")
+    page.fill(".tracklist input >> nth=0", "First")
+    said = "document.activeElement.getAttribute('aria-label')"
+    page.focus("[aria-label='Move down track 1']")
+    listening.press("Enter")
+    assert page.evaluate(said) == "Move down track 2"
+    listening.press("Enter")
+    titles = "[...document.querySelectorAll('.tracklist input')].map((at) => at.value)"
+    assert page.evaluate(titles)[2] == "First"
+    page.focus("[aria-label='Take off track 1']")
+    listening.press("Enter", "Enter")
+    assert page.evaluate(said) == "Take off track 1"
+    assert page.evaluate(titles) == ["First"]
+    page.reload()
+    page.click("#tab-songs")
+    assert page.evaluate(titles) == ["First"]
+
+
+def test_keys_seek_in_what_plays(listening: Listening) -> None:
+    listening.page.click("#tab-songs")
+    listening.page.click(".song .play >> nth=0")
+    listening.plays()
+    listening.press(" ", *"." * 6)
+    listening.until("document.querySelector('.time').textContent.startsWith('0:03')")
+    listening.press(*"," * 3)
+    listening.until("document.querySelector('.time').textContent.startsWith('0:01')")
+
+
+def test_blind_listener_does_not_come_upon_the_curves_by_the_arrow_keys(listening: Listening) -> None:
+    page = listening.page
+    page.click("#blind")
+    page.focus("#tab-wall")
+    listening.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == "tab-songs"
+    assert page.is_hidden("#panel-curves")
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("width", [1440, 800, 400])
 def test_pictures_of_the_room_and_its_contrast(
     workspace: Workspace, browser, scheme: str, width: int
 ) -> None:
+    """Every view: contrast of AA, nothing wider than the window, no text cut off without its whole as a title."""
     with served(workspace, "small") as (_, address):
         window = Listening(browser, f"{address}/", width, color_scheme=scheme)
         window.press("n")
         window.plays()
-        window.press("4")
+        window.press("4", "p")
+        window.saved()
         window.until("document.querySelector('.sheet img.there')")
-        window.picture(f"room-{scheme}-{width}")
-        low = window.page.evaluate(CONTRAST)
-        assert window.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for tab, there in (
+            ("wall", ".clip"),
+            ("curves", "#legend li"),
+            ("songs", ".song"),
+            ("picks", "code"),
+        ):
+            window.page.click(f"#tab-{tab}")
+            window.page.wait_for_selector(f"#panel-{tab} {there}")
+            if tab == "songs":
+                window.page.click(".song .add >> nth=0")
+            window.picture(f"{tab}-{scheme}-{width}")
+            assert window.page.evaluate(CONTRAST) == [], tab
+            assert window.page.evaluate(CUT) == [], tab
+            assert window.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
         window.context.close()
-    assert low == []
     assert window.complaints == []
+
+
+CONTROLS = """[...document.querySelectorAll("button, input, select, summary, a[href], [tabindex='0']")].filter(
+  (at) => at.checkVisibility() && !at.disabled && at.tabIndex >= 0)"""
+"""What the tab key must come to; of a grid's clips one, of the tabs the one that is chosen."""
+NAMELESS = """() => [...document.querySelectorAll("button, input, select, [role=grid], [role=region]")].filter((at) =>
+  at.checkVisibility() && !(at.ariaLabel || at.labels?.[0]?.textContent || at.textContent).trim()
+).map((at) => at.outerHTML)"""
+CUT = """() => [...document.querySelectorAll("body *:not(svg *)")].filter((at) => {
+  const text = [...at.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+  const style = getComputedStyle(at);
+  if (!text || !at.checkVisibility() || style.overflowX === "visible" || style.overflowX === "auto") return false;
+  return at.scrollWidth > at.clientWidth + 1 && !at.title;
+}).map((at) => at.outerHTML)"""
 
 
 CONTRAST = """() => {

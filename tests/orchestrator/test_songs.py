@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import soundfile
 import torch
 
 from orchestrator.asked import songs_asked
+from orchestrator.audition.room import Room
 from orchestrator.config import GenerateJob, GenerateRun, SongAudio, SweepConfig
 from orchestrator.drift import check_same_config
 from orchestrator.generate import generate
@@ -36,12 +38,14 @@ from samplernn.attempts import begin_attempt, step_name
 from samplernn.checkpoint import About, save_model
 from samplernn.chunks import Dataset
 from samplernn.config import Experiment, GenerateConfig
-from samplernn.errors import BadInput, StorageError
+from samplernn.dc import CUTOFF_HZ
+from samplernn.errors import BadInput
 from samplernn.flac import decode_flac
 from samplernn.model import SampleRNN
 from samplernn.song_file import check_format
 from samplernn.train import train
 from tests.made import tiny_experiment, write_dataset
+from tests.orchestrator.test_cli import run
 from tests.sounds import write_sound
 
 pytestmark = pytest.mark.cluster
@@ -129,6 +133,7 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
     body = json.loads(commit.read_file(folder, "song.json"))
     assert body["recipe"]["seed"] == 7
     assert body["recipe"]["temperature"] == 0.9
+    assert body["recipe"]["high_pass_hz"] == CUTOFF_HZ
     with soundfile.SoundFile(io.BytesIO(commit.read_file(folder, "song.flac"))) as audio:
         assert json.loads(audio.comment) == body["recipe"]
         assert audio.frames == round(SECONDS * audio.samplerate) == body["samples"]
@@ -186,6 +191,16 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     assert generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe))) == {}
     (again,) = songs_of(workspace, asked.name).values()
     assert (pcm(again) == second).all()
+    sidecar = json.loads(commit.read_file(workspace.song(asked.name, "0001"), "song.json"))
+    assert {**sidecar["recipe"], "prompt": None} == {
+        **json.loads(recipe.read_text())["recipe"],
+        "prompt": None,
+    }
+    body["recipe"]["high_pass_hz"] = 20.0
+    recipe = tmp_path / "song.json"
+    recipe.write_text(json.dumps(body))
+    with pytest.raises(BadInput, match=r"high_pass_hz 20\.0 and this version writes songs with 5"):
+        generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe)))
 
 
 @pytest.mark.system
@@ -224,16 +239,35 @@ def test_songs_of_a_conditioned_model_follow_a_recording(workspace, ray_local, t
             )
 
 
-def test_prompt_that_can_not_be_leaves_nothing_behind(workspace, tmp_path):
-    riff = write_sound(tmp_path / "riff.wav", seconds=2)
-    for prompt, said in [
-        ({"path": str(riff), "length": 0.0005}, "8 samples, less than the model's frame of 16"),
-        ({"path": str(riff), "offset": 1.5, "length": 1}, "lasts 2.00 s"),
-        ({"path": str(tmp_path / "no.wav"), "length": 1}, "can't be read"),
-    ]:
-        with pytest.raises(BadInput, match=said):
-            generate(workspace, job("refused", prompt=prompt), GenerateRun(), console())
-        assert not workspace.batch("refused").exists("config.json")
+@pytest.mark.parametrize(
+    ("file", "length", "said"),
+    [
+        ("text.wav", 1, "can't be used: "),
+        ("empty.wav", 1, "can't be used: "),
+        ("missing.wav", 1, "can't be read (No such file or directory); check the path"),
+        (".", 1, "can't be read"),
+        ("riff.wav", 0.0005, "8 samples, less than the model's frame of 16; take more of it"),
+        ("riff.wav", 2.5, "lasts 2.00 s, and 2.5 s from 0 s on end beyond it; lower offset or seconds"),
+        ("slow.wav", 2.5, "lasts 2.00 s"),
+    ],
+)
+def test_prompt_that_can_not_be_is_one_clear_error_before_anything_starts(
+    workspace, tmp_path, monkeypatch, capsys, file, length, said
+):
+    write_sound(tmp_path / "riff.wav", seconds=2)
+    write_sound(tmp_path / "slow.wav", seconds=2, rate=8_000)
+    (tmp_path / "text.wav").write_text("la la la, this is no audio\n" * 100)
+    (tmp_path / "empty.wav").touch()
+    before = set(workspace.storage.local.rglob("*"))
+    code, _, error = run(
+        monkeypatch, capsys, "generate", "toy", "name=refused", f"prompt.path={tmp_path / file}",
+        f"prompt.length={length}", "-w", str(workspace.storage),
+    )  # fmt: skip
+    assert code == 2
+    assert error.startswith("error: ")
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert set(workspace.storage.local.rglob("*")) == before
 
 
 def test_song_begun_anew_says_so_in_its_recipe_and_names_its_traps(tmp_path, ray_local):
@@ -283,8 +317,24 @@ def test_sections_and_temperatures_make_songs_of_several_checkpoints(workspace, 
     assert [(recipe["step"], recipe["temperature"]) for recipe in recipes[::2]] == [
         (4, 0.8), (4, "0:1.0, 1s:0.5"), (12, 0.8), (12, "0:1.0, 1s:0.5"),
     ]  # fmt: skip
-    loads = [e for e in read_journal(workspace.batch("sections")) if e["kind"] == "worker"]
-    assert len(loads) == 1
+    workers = [e for e in read_journal(workspace.batch("sections")) if e["kind"] == "worker"]
+    assert len(workers) == 1
+
+
+def test_three_checkpoints_on_two_workers_are_loaded_as_rarely_as_can_be(workspace, ray_local):
+    """Once each, the last of them perhaps by both: a worker that would be idle shares the songs that are left."""
+    steps, name, drawn = (4, 8, 12), "loads", {"songs": 4, "seconds": 0.5}
+    wanted = GenerateJob(
+        name=name, sweep="toy", sections=[{"sweep": "toy", "step": step, "generate": drawn} for step in steps]
+    )
+    how = GenerateRun(actors=2, slots=1, page=False, measures=False)
+    assert generate(workspace, wanted, how, console()) == {}
+    assert len(songs_of(workspace, name)) == 12
+    loads = [(e["worker"], e["step"]) for e in read_journal(workspace.batch(name)) if e["kind"] == "load"]
+    assert {step for _, step in loads[:2]} < set(steps)
+    assert len({step for _, step in loads[:2]}) == len({worker for worker, _ in loads[:2]}) == 2
+    assert {step for _, step in loads} == set(steps)
+    assert len(set(loads)) == len(loads) <= len(steps) + 1
 
 
 @pytest.mark.system
@@ -305,7 +355,9 @@ def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
     assert all((pcm(calm[song]) == pcm(got[song])).all() for song in calm)
 
 
-def test_picks_become_sections_and_stay_as_they_were_when_the_batch_began(workspace, ray_local):
+def test_picks_become_sections_and_stay_as_they_were_when_the_batch_began(
+    workspace, ray_local, monkeypatch, capsys
+):
     (trial,) = workspace.sweep("toy").at("trials").names()
     with pytest.raises(BadInput, match="nothing is picked in toy yet"):
         choose_sources(workspace, songs_asked(["toy", "picks=true"]).job)
@@ -321,6 +373,15 @@ def test_picks_become_sections_and_stay_as_they_were_when_the_batch_began(worksp
     assert [one.checkpoint.step for one in choose_sources(workspace, asked.job)] == [4, 12]
     hers = songs_asked(["toy", "picks=anna", "name=hers"]).job
     assert [one.checkpoint.step for one in choose_sources(workspace, hers)] == [4, 8]
+    room = Room(workspace, "toy")
+    room.look()
+    program, *words = shlex.split(room.generate_line())
+    assert program == "orchestrator"
+    smaller = {"songs=20": "songs=1", "seconds=120": "seconds=0.5"}
+    assert smaller.keys() <= set(words)
+    code, _, error = run(monkeypatch, capsys, *(smaller.get(word, word) for word in words))
+    assert code == 0, error
+    assert list(songs_of(workspace, "toy-picks-2")) == ["s01-0000", "s02-0000", "s03-0000"]
     with pytest.raises(BadInput, match="carl picked nothing in toy"):
         choose_sources(workspace, songs_asked(["toy", "picks=carl", "name=his"]).job)
     with pytest.raises(BadInput, match="leave trial and step out"):
@@ -432,19 +493,28 @@ def test_format_that_can_not_be_is_refused_and_leaves_nothing(workspace):
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("mount"), reason="needs root and mount for a full disk"
 )
-def test_full_disk_in_mid_song_is_told_and_goes_on_when_there_is_room(workspace, ray_local, tmp_path):
+def test_full_disk_in_mid_song_is_told_and_goes_on_when_there_is_room(
+    workspace, ray_local, tmp_path, monkeypatch, capsys
+):
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(small)], check=True)
     try:
         shutil.copytree(workspace.storage.local / "sweeps" / "toy", small / "sweeps" / "toy")
-        full, wanted = Workspace.open(str(small)), job("full", songs=30)
-        run = GenerateRun(actors=1, commit_seconds=0.25, page=False, measures=False)
-        with pytest.raises(StorageError, match="No space left"):
-            generate(full, wanted, run, console())
+        full = Workspace.open(str(small))
+        command = [
+            "generate", "toy", "name=full", "songs=30", f"seconds={SECONDS}", "run.actors=1", "run.commit_seconds=0.25",
+            "run.page=false", "run.measures=false", "-w", str(small),
+        ]  # fmt: skip
+        code, _, error = run(monkeypatch, capsys, *command)
+        assert code == 3, error
+        (said,) = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert "No space left" in said
+        assert "Traceback" not in error
         assert parts_of(full, "full"), "the disk was not filled in mid-song"
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
-        assert generate(full, wanted, run, console()) == {}
+        code, _, error = run(monkeypatch, capsys, *command)
+        assert code == 0, error
         assert any(e["resumed"] for e in read_journal(full.batch("full")) if e["kind"] == "song")
         got = {song: pcm(data) for song, data in songs_of(full, "full").items()}
     finally:
@@ -487,7 +557,8 @@ def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{}", "not a song's"), ('{"recipe": {"sweep": "toy"}}', "lacks engine")]
+    ("text", "said"),
+    [("{}", "not a song's"), ('{"recipe": {"sweep": "toy"}}', "lacks engine, follow, h0, high_pass_hz")],
 )
 def test_recipe_that_is_none_is_refused(tmp_path, text, said):
     (tmp_path / "song.json").write_text(text)

@@ -246,12 +246,12 @@ def test_trials_that_tpe_suggests_later_appear_as_they_come(tmp_path):
         journal.add("start", trial.name, attempt=1, step=0)
         index.refresh()
         assert index.trials[trial.name].state == ("running", "")
-        assert [t.state for t in SweepView.open(workspace, "later").trials] == ["running"] * count
+        assert [t.state for t in SweepView.open(workspace, "later").trials] == ["interrupted"] * count
     journal.add("suggest", number=3, overrides={}, impossible="it is")
     index.refresh()
     assert len(index.trials) == len(SweepView.open(workspace, "later").trials) == 3
     page = sweep_status(workspace, "later")[0]
-    assert [row["state"] for row in page["trials"]] == ["running"] * 3
+    assert [row["state"] for row in page["trials"]] == ["interrupted"] * 3
 
 
 @pytest.mark.cluster

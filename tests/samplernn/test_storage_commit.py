@@ -223,3 +223,12 @@ def test_record_bytes_depend_on_nothing_but_the_body():
     assert commit.record_bytes({"a": 1, "b": 2}) == commit.record_bytes({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="JSON"):
         commit.record_bytes({"a": float("nan")})
+
+
+def test_address_opens_the_same_storage_elsewhere_with_its_own_server():
+    there = Storage.open("s3://bucket/work?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1")
+    assert there.at("a", "b").address == (
+        "s3://bucket/work/a/b?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1"
+    )
+    assert Storage.open(there.at("a", "b").address) == there.at("a", "b")
+    assert str(there.at("a")) == "s3://bucket/work/a"

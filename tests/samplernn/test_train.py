@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from samplernn.attempts import begin_attempt, list_commits, read_lineage, read_metrics, step_name
-from samplernn.checkpoint import load_model
+from samplernn.checkpoint import Snapshot, load_model
 from samplernn.chunks import Dataset
-from samplernn.errors import Damaged, Diverged, OutOfMemory
+from samplernn.errors import Damaged, Diverged, OutOfMemory, StorageError
 from samplernn.step import train_step
 from samplernn.storage import Storage
-from samplernn.train import Logged, Saved, Started, train
+from samplernn.train import Logged, Saved, Started, Stepped, train
 from samplernn.windows import TrainingWindows
 from tests.made import tiny_experiment, write_dataset
 
@@ -93,10 +95,12 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, dataset,
     assert [s for s, _ in list_commits(killed, "clips")] == [4, 8, 12]
 
 
-def test_stop_commits_a_checkpoint_and_ends(tmp_path, dataset):
+@pytest.mark.parametrize("background", [False, True])
+def test_stop_commits_a_checkpoint_and_ends(tmp_path, dataset, background):
     trial = Storage.open(tmp_path / "trial")
     asked = iter([False, False, True])
-    events = list(train(tiny_experiment(), dataset, trial, device=CPU, stop=lambda: next(asked)))
+    stop = lambda: next(asked)  # noqa: E731
+    events = list(train(tiny_experiment(), dataset, trial, device=CPU, stop=stop, background=background))
     assert isinstance(events[-1], Saved)
     assert events[-1].step == 3
     assert next(iter(train(tiny_experiment(), dataset, trial, device=CPU))) == Started(2, 3)
@@ -207,3 +211,57 @@ def test_windows_cover_each_chunk_once_an_epoch_in_a_seeded_order(dataset):
     assert windows.at(0).starts_chunk
     assert not windows.at(1).starts_chunk
     assert np.all(windows.at(0).codes[:, : model.context] == model.q_zero)
+
+
+def files(trial):
+    """Every file of every checkpoint; times are another run's."""
+    return {
+        path: trial.at(*path.split("/")[:-1]).read(path.split("/")[-1])
+        for path, _ in trial.walk()
+        if path.split("/")[-1] in ("model.safetensors", "state.safetensors", "clip-0.flac")
+    }
+
+
+def test_checkpoints_written_in_the_background_are_the_same_files(tmp_path, dataset):
+    here, there = Storage.open(tmp_path / "here"), Storage.open(tmp_path / "there")
+    experiment = tiny_experiment(checkpoint_every=2, max_steps=20)
+    events = [list(train(experiment, dataset, here, device=CPU, background=False))]
+    events += [list(train(experiment, dataset, there, device=CPU, background=True))]
+    saved = [[event.step for event in each if isinstance(event, Saved)] for each in events]
+    assert saved[0] == saved[1] == list(range(2, 21, 2))
+    assert files(here) == files(there)
+    assert len(files(here)) == 10 + 2 + 10
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_waits_before_the_next(
+    tmp_path, dataset, monkeypatch
+):
+    trial, may_write = Storage.open(tmp_path / "trial"), threading.Event()
+    save = Snapshot.save
+
+    def held_up(snapshot, *where):
+        assert may_write.wait(60)
+        save(snapshot, *where)
+
+    monkeypatch.setattr(Snapshot, "save", held_up)
+    seen = []
+    for event in train(tiny_experiment(), dataset, trial, device=CPU, background=True):
+        seen.append(event)
+        if event == Stepped(7):  # three steps after the checkpoint
+            assert not [event for event in seen if isinstance(event, Saved)]
+            assert not trial.at("state").names()
+        if event == Stepped(8):  # the next one is due now
+            may_write.set()
+    saved = [seen.index(event) for event in seen if isinstance(event, Saved)]
+    assert seen.index(Stepped(8)) < saved[0] < seen.index(Stepped(9))
+    assert [s for s, _ in list_commits(trial, "state")] == [8, 12]
+
+
+def test_what_the_writer_of_checkpoints_meets_is_raised_in_training(tmp_path, dataset):
+    trial = Storage.open(tmp_path / "trial")
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "model").write_text("a file stands where the models go")
+    seen: list[object] = []
+    with pytest.raises(StorageError, match=r"can't write model\.safetensors"):
+        seen.extend(train(tiny_experiment(), dataset, trial, device=CPU, background=True))
+    assert Stepped(9) not in seen, "at the latest before the next checkpoint"

@@ -49,9 +49,13 @@ export class Library {
     return (clip.flags & this.facts.broken) !== 0;
   }
 
-  label(trial) {
+  settings(trial) {
     const parts = this.facts.varied.map((name, at) => `${name} ${trial.values[at]}`);
-    return parts.join(" · ") || trial.name;
+    return parts.length ? parts : [trial.name];
+  }
+
+  label(trial) {
+    return this.settings(trial).join(" · ");
   }
 
   others(id, verdict) {

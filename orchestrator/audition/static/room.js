@@ -98,6 +98,11 @@ function go(id) {
   if (id) listener.play(id);
 }
 
+function seek(by) {
+  const { position, length } = listener;
+  if (length) listener.seek(Math.min(Math.max(position + by * Math.min(5, length / 10), 0), length));
+}
+
 // Marks
 
 function repaint(id) {
@@ -208,9 +213,12 @@ async function curves() {
     const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
     $("curves").replaceChildren(document.importNode(svg, true));
     const ranked = [...library.trials.values()].filter((trial) => Number.isFinite(trial.best)).sort((a, b) => a.best - b.best);
-    $("legend").replaceChildren(...ranked.slice(0, COLOURS).map((trial, at) => make(
-      "li", {}, make("span", { className: `key c${at}` }), make("span", { textContent: `${trial.number} · ${library.label(trial)}` }),
-    )));
+    const entry = (colour, text) => make("li", {}, make("span", { className: `key ${colour}` }), make("span", { textContent: text }));
+    const others = ranked.length - COLOURS;
+    $("legend").replaceChildren(
+      ...ranked.slice(0, COLOURS).map((trial, at) => entry(`c${at}`, `${trial.number} · ${library.label(trial)}`)),
+      ...(others > 0 ? [entry("quiet", `${others} ${others > 1 ? "others" : "other"}`)] : []),
+    );
   } catch (error) {
     $("curves").textContent = error.message;
   }
@@ -219,9 +227,10 @@ async function curves() {
 async function picks() {
   try {
     const { picked, line } = await getJson("/generate");
-    $("picks-lead").textContent = picked.length
-      ? `${picked.length} picked ${picked.length > 1 ? "checkpoints" : "checkpoint"}, kept when others are pruned. This command makes songs of ${picked.length > 1 ? "all of them" : "it"}; they arrive under Songs.`
-      : "Nothing is picked yet. Press p while a clip plays: its checkpoint is kept when others are pruned.";
+    const all = picked.length > 1;
+    $("picks-lead").replaceChildren(...(picked.length
+      ? [`${picked.length} ${all ? "checkpoints" : "checkpoint"}, kept when others are pruned. This command makes songs of ${all ? "all of them" : "it"}; they arrive under Songs.`]
+      : ["Nothing is picked yet. Press ", make("kbd", { textContent: "p" }), " while a clip plays: its checkpoint is kept when others are pruned."]));
     $("picks").replaceChildren(...(line ? [command(line)] : []), make("ul", { className: "picked" }, ...picked.map(pickedOne)));
   } catch (error) {
     $("picks-lead").textContent = error.message;
@@ -251,7 +260,7 @@ function setBlind(on) {
   refresh();
   $("wall").scrollTo(0, 0);
   if (!listener.id) return;
-  $("now").textContent = titleOf(listener.id);
+  $("now").textContent = $("now").title = titleOf(listener.id);
   if (listener.about) stage.facts(listener.id, listener.about);
 }
 
@@ -259,6 +268,8 @@ function setTheme(name) {
   if (name) document.documentElement.dataset.theme = name;
   else delete document.documentElement.dataset.theme;
   localStorage.setItem("theme", name);
+  $("theme").setAttribute("aria-label", `Colours: ${name || "as the system"}`);
+  $("theme").title = `Colours: ${name || "as the system"}; press for the next`;
   stage.recolour();
 }
 
@@ -312,6 +323,8 @@ const KEYS = {
   n: () => go(unheard()),
   b: () => listener.flip(),
   t: () => $("note").focus(),
+  ",": () => seek(-1),
+  ".": () => seek(1),
   "[": () => region(false),
   "]": () => region(true),
   "?": () => $("keys").showModal(),
@@ -369,7 +382,8 @@ document.querySelector(".tabs").addEventListener("click", (event) => event.targe
 document.querySelector(".tabs").addEventListener("keydown", (event) => {
   const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!by) return;
-  const next = TABS[(TABS.indexOf(tab) + by + TABS.length) % TABS.length];
+  const there = TABS.filter((at) => !$(`tab-${at}`).disabled);
+  const next = there[(there.indexOf(tab) + by + there.length) % there.length];
   open(next);
   $(`tab-${next}`).focus();
 });

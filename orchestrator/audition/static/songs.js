@@ -108,23 +108,45 @@ export class Desk {
     this.keep();
   }
 
-  keep() {
+  // Move a track by keys or clicks: the button that was pressed stays under the finger.
+  shift(at, by) {
+    const column = indexOf(document.activeElement);
+    this.move(at, at + by);
+    this.focus(at + by, column);
+  }
+
+  store() {
     localStorage.setItem(this.key, JSON.stringify(this.tracks));
+  }
+
+  keep() {
+    this.store();
     this.tracklist();
   }
 
   tracklist() {
+    const held = document.activeElement?.closest(".tracklist li button, .tracklist li input");
+    const [row, column] = held ? [indexOf(held.parentElement), indexOf(held)] : [-1, -1];
     $("tracklist").replaceChildren(...this.tracks.map((track, at) => this.track(track, at)));
     $("tracklist").classList.toggle("bare", this.tracks.length === 0);
+    $("album").querySelector("[type=submit]").disabled = this.tracks.length === 0;
+    if (held) this.focus(row, column);
+  }
+
+  // A control of the tracklist, by its place; the nearest that there is.
+  focus(row, column) {
+    const item = $("tracklist").children[Math.min(row, this.tracks.length - 1)];
+    const control = item?.children[column];
+    (control?.disabled ? item.querySelector("button:not(:disabled)") : control)?.focus();
   }
 
   track(track, at) {
     const song = this.library.songs.get(track.id);
     const title = make("input", { value: track.title, maxLength: 200 });
     title.setAttribute("aria-label", `Title of track ${at + 1}`);
-    title.addEventListener("change", () => {
+    title.addEventListener("input", () => { // at once: songs that arrive meanwhile draw the list anew
       track.title = title.value;
-      this.keep();
+      this.store();
     });
     const button = (text, label, act, off = false) => {
       const made = make("button", { type: "button", textContent: text, disabled: off });
@@ -138,8 +160,8 @@ export class Desk {
     const item = make(
       "li", { draggable: true }, title, make("span", { className: "part", textContent: part }),
       button("▸", "Play", () => this.hooks.onPlay(track.id, from), !song),
-      button("↑", "Move up", () => this.move(at, at - 1), at === 0),
-      button("↓", "Move down", () => this.move(at, at + 1), at === this.tracks.length - 1),
+      button("↑", "Move up", () => this.shift(at, -1), at === 0),
+      button("↓", "Move down", () => this.shift(at, 1), at === this.tracks.length - 1),
       button("×", "Take off", () => {
         this.tracks.splice(at, 1);
         this.keep();
@@ -174,6 +196,8 @@ export class Desk {
     }
   }
 }
+
+const indexOf = (element) => [...element.parentElement.children].indexOf(element);
 
 const CARRIED = "application/x-track";
 

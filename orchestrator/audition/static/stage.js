@@ -48,6 +48,7 @@ export class Stage {
   chosen() {
     const { id } = this.listener;
     $("now").textContent = this.hooks.titleOf(id);
+    $("now").title = $("now").textContent; // where it is cut short
     this.marks();
     this.show(id);
   }
@@ -94,15 +95,16 @@ export class Stage {
     for (const name of parts) facts.append(Object.assign(document.createElement("span"), { className: "badge", textContent: name }));
     this.time = Object.assign(document.createElement("span"), { className: "time" });
     facts.append(this.time);
-    if (!this.hooks.blind()) {
-      if (measures.novelty !== undefined) facts.append(` · novelty ${measures.novelty.toFixed(2)}`);
-      if (measures.flatness !== undefined) facts.append(` · flatness ${measures.flatness.toFixed(3)}`);
-      if (level !== undefined) facts.append(` · level ${level.toFixed(0).replace("-", "−")} ${measures.lufs == null ? "dB" : "LUFS"}`);
-      if (this.listener.matched) facts.append(` · played ${about.gain > 0 ? "+" : ""}${about.gain.toFixed(1).replace("-", "−")} dB`);
-    }
+    const said = this.hooks.blind() ? [] : [
+      measures.novelty !== undefined && `novelty ${measures.novelty.toFixed(2)}`,
+      measures.flatness !== undefined && `flatness ${measures.flatness.toFixed(3)}`,
+      level !== undefined && `level ${level.toFixed(0).replace("-", "−")} ${measures.lufs == null ? "dB" : "LUFS"}`,
+      this.listener.matched && `played ${about.gain > 0 ? "+" : ""}${about.gain.toFixed(1).replace("-", "−")} dB`,
+    ].filter(Boolean);
+    facts.append(said.map((text) => ` · ${text}`).join(""));
     if (parts.includes("copy") && measures.nearest) facts.prepend(this.beside(id, measures.nearest));
     $("about").replaceChildren(facts);
-    $("about").title = $("about").textContent; // where it is cut short
+    $("about").title = [...parts, ...said].join(" · "); // where it is cut short
   }
 
   // The training passage that a song follows, to hear beside it.
@@ -140,7 +142,7 @@ export class Stage {
     for (const star of $("stars").children) {
       const value = Number(star.dataset.rating);
       star.classList.toggle("on", value <= (said.rating ?? 0));
-      star.setAttribute("aria-checked", value === said.rating);
+      star.setAttribute("aria-pressed", value === said.rating);
     }
     $("pick").setAttribute("aria-pressed", said.verdict === "pick");
     $("reject").setAttribute("aria-pressed", said.verdict === "reject");

@@ -22,7 +22,7 @@ export class Wall {
     this.view = { rows: [], columns: [], clips: [], matches: () => true };
     this.canvas = make("div", "canvas", "presentation");
     this.heads = make("div", "heads", "row");
-    this.heads.append(make("div", "corner", "columnheader"));
+    this.heads.append(Object.assign(make("div", "corner", "columnheader"), { textContent: "model" }));
     this.canvas.append(this.heads);
     element.append(this.canvas);
     this.rows = new Map(); // row number -> {element, cells: Map of column -> element}
@@ -291,8 +291,13 @@ function trialLabel(library, trial) {
   const which = make("p", "which");
   which.append(Object.assign(make("span", `state ${trial.state}`), { textContent: trial.number }));
   if (Number.isFinite(trial.best)) which.append(Object.assign(make("b"), { textContent: `${trial.best.toFixed(3)} bits` }));
-  const values = Object.assign(make("p", "values"), { textContent: library.label(trial) });
-  const state = Object.assign(make("p", "ended"), { textContent: trial.reason || trial.state });
+  const values = make("p", "values");
+  const settings = library.settings(trial);
+  settings.forEach((setting, at) => { // a setting is not broken over two lines
+    const last = at === settings.length - 1;
+    values.append(Object.assign(make("span"), { textContent: last ? setting : `${setting} ·` }), last ? "" : " ");
+  });
+  const state = Object.assign(make("p", "ended"), { textContent: trial.reason || trial.state, title: trial.reason });
   label.append(which, values, state);
   if (trial.evaluations.length > 1) label.append(sparkline(trial.evaluations));
   return label;

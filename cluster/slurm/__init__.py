@@ -1,0 +1,1 @@
+"""A Ray cluster and a command on it as one Slurm job (see README.md here)."""
