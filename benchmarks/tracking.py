@@ -3,10 +3,11 @@
     python benchmarks/tracking.py [--rounds 5] [--seconds 30] [--quick] [--json FILE]
 
 A block is one trial of a small model, trained in this process by one thread, with checkpoints and clips. On two cores
-the shipper thus has the other one; where every core trains it takes its share (niced by 10, at most 5 % of a
-core while nothing is new). Blocks without tracking and with it take turns: offline runs; an endpoint that refuses the
-connection; one that hangs; one that answers 429. Told is the time of a block against the mean of those without tracking
-before and after it; the shipper starts before a block and is ended after it, outside of its time.
+the shipper thus has the other one; where every core trains it takes its share (niced by 10, at most 5 % of a core while
+nothing is new). Blocks without tracking and with it take turns: offline runs; an endpoint that refuses the connection;
+one that hangs; one that answers 429. Told is the time of a block against the mean of those without tracking before and
+after it. Offline a run folder is written in every block, not every ten minutes as in a sweep; the shipper starts before
+a block and is ended after it, outside of its time.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def endpoint(side: str) -> Iterator[str]:
         process.communicate()
 
 
-def block(workspace: Workspace, name: str, steps: int, side: str | None, poll_s: float | None) -> float:
+def block(
+    workspace: Workspace, name: str, steps: int, side: str | None, flush_s: float, poll_s: float | None
+) -> float:
     """Seconds of one trial's training with tracking in this way; None is without."""
     config = SweepConfig(name=name, dataset="noise", base=experiment(steps), schedule=Schedule(type="none"))
     folder = workspace.sweep(name)
@@ -107,7 +110,7 @@ def block(workspace: Workspace, name: str, steps: int, side: str | None, poll_s:
     journal.add("start", trial.name, attempt=1, step=0)
     dataset = Dataset.open(workspace.dataset("noise"), cache_folder())
     with endpoint(side or "") as url:
-        shipping = None if side is None else shipped(workspace, name, side, url, poll_s)
+        shipping = None if side is None else shipped(workspace, name, side, url, flush_s, poll_s)
         started = time.perf_counter()
         for _ in train(
             trial.experiment, dataset, workspace.trial(name, trial.name), device=torch.device("cpu")
@@ -121,11 +124,13 @@ def block(workspace: Workspace, name: str, steps: int, side: str | None, poll_s:
     return took
 
 
-def shipped(workspace: Workspace, name: str, side: str, url: str, poll_s: float | None) -> Shipping:
+def shipped(
+    workspace: Workspace, name: str, side: str, url: str, flush_s: float, poll_s: float | None
+) -> Shipping:
     """The shipper at work, W&B's library imported."""
     os.environ |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
     mode = Tracking(wandb="offline" if side == "offline" else "online")
-    options = [] if poll_s is None else ["--poll-s", str(poll_s), "--flush-s", str(2 * poll_s)]
+    options = ["--flush-s", str(flush_s)] + ([] if poll_s is None else ["--poll-s", str(poll_s)])
     shipping = start_shipper(workspace, name, mode, options=options)
     assert shipping is not None
     log = shipping.folder / "shipper.log"
@@ -152,15 +157,15 @@ def main() -> None:
     report = Report()
     with tempfile.TemporaryDirectory() as folder:
         workspace = made_workspace(Path(folder))
-        block(workspace, "warm", 100, None, None)
-        steps = round(200 * seconds / block(workspace, "calibration", 200, None, None))
+        block(workspace, "warm", 100, None, 0, None)
+        steps = round(200 * seconds / block(workspace, "calibration", 200, None, 0, None))
         ratios: dict[str, list[float]] = {side: [] for side in SIDES}
-        before = block(workspace, "none", steps, None, None)
+        before = block(workspace, "none", steps, None, 0, None)
         bare = [before]
         for number in range(rounds):
             for side in SIDES:
-                tracked = block(workspace, f"{side}-{number}", steps, side, poll_s)
-                after = block(workspace, f"none-{side}-{number}", steps, None, None)
+                tracked = block(workspace, f"{side}-{number}", steps, side, seconds / 2, poll_s)
+                after = block(workspace, f"none-{side}-{number}", steps, None, 0, None)
                 ratios[side].append(tracked / ((before + after) / 2))
                 bare.append(after)
                 before = after
