@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Literal
 
@@ -110,6 +111,8 @@ def _end(node: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         node.kill()
         node.wait()
+    with suppress(ProcessLookupError):  # what it had only just started when it was told
+        os.killpg(node.pid, signal.SIGKILL)
 
 
 def end_earlier() -> None:

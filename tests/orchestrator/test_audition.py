@@ -31,6 +31,7 @@ from orchestrator.audition.preview import previews, sheet
 from orchestrator.audition.room import Room
 from orchestrator.audition.serve import bind
 from orchestrator.cli import app
+from orchestrator.lease import hold
 from orchestrator.picks import Marks, picked
 from orchestrator.workspace import SOURCES, Workspace
 from samplernn import commit
@@ -116,6 +117,10 @@ def test_news_tells_every_trial_and_clip_once_and_then_only_what_is_new(room, wo
     assert [song["song"] for song in news(client, since)["songs"]] == ["0002"]
 
 
+def state(told: dict[str, Any]) -> str:
+    return str(next(trial["state"] for trial in told["trials"] if trial["name"] == TRIAL))
+
+
 def test_news_of_a_running_trial_tells_a_new_checkpoint_when_its_manifest_is_there(
     room, workspace: Workspace
 ) -> None:
@@ -124,9 +129,11 @@ def test_news_of_a_running_trial_tells_a_new_checkpoint_when_its_manifest_is_the
     seq = len(folder.names()) + 1
     entry = {"seq": seq, "kind": "start", "trial": TRIAL, "attempt": 1, "step": 300}
     commit.write_record(folder, f"{seq:08d}.json", entry)
+    with hold(workspace.sweep("toy-sweep")):
+        assert state(news(client)) == "running"
     told = news(client)
     since = ".".join(map(str, told["versions"]))
-    assert next(t["state"] for t in told["trials"] if t["name"] == TRIAL) == "running"
+    assert state(told) == "interrupted"
     at = workspace.trial("toy-sweep", TRIAL).at("clips", "step-00000400.0001")
     at.write("clip-0.flac", b"half")
     assert news(client, since)["trials"] == []
