@@ -245,7 +245,7 @@ def test_trials_that_tpe_suggests_later_appear_as_they_come(tmp_path):
         assert index.trials[trial.name].state == ("waiting", "")
         journal.add("start", trial.name, attempt=1, step=0)
         index.refresh()
-        assert index.trials[trial.name].state == ("running", "")
+        assert index.trials[trial.name].state == ("interrupted", "")  # no driver holds the sweep
         assert [t.state for t in SweepView.open(workspace, "later").trials] == ["interrupted"] * count
     journal.add("suggest", number=3, overrides={}, impossible="it is")
     index.refresh()
