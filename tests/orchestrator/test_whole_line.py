@@ -87,7 +87,7 @@ def test_the_line_leaves_an_album_of_songs_that_are_no_noise(line):
     page = (album / "index.html").read_text()
     assert "A Line" in page
     assert "expect texture, not riffs" in page
-    assert "W&B: 2 runs offline" in said[1]
+    assert "W&B: 3 runs offline" in said[1]  # two trials, and the sweep with its table
     assert list(Path(workspace.sweep("line").root).glob("wandb/offline-run-*/*.wandb"))
 
 
