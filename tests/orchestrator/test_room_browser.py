@@ -285,7 +285,7 @@ def test_filters_show_what_is_asked_for(listening: Listening) -> None:
     listening.page.select_option("select[name=bits]", "1")
     listening.page.select_option("select[name='value dim']", "8")
     listening.until("document.querySelector('.label .values').textContent === 'dim 8'")
-    listening.page.select_option("select[name=state]", "running")
+    listening.page.select_option("select[name=state]", "interrupted")
     listening.until("!document.querySelector('#empty').hidden")
 
 
@@ -519,7 +519,9 @@ def test_keys_seek_in_what_plays(listening: Listening) -> None:
     listening.page.click("#tab-songs")
     listening.page.click(".song .play >> nth=0")
     listening.plays()
-    listening.press(" ", *"." * 6)
+    listening.press(" ", *"," * 12)  # back to where it began
+    listening.until("document.querySelector('.time').textContent.startsWith('0:00')")
+    listening.press(*"." * 6)
     listening.until("document.querySelector('.time').textContent.startsWith('0:03')")
     listening.press(*"," * 3)
     listening.until("document.querySelector('.time').textContent.startsWith('0:01')")
