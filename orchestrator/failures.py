@@ -2,7 +2,7 @@
 
 lost       its node is gone, or was about to be      again, however often
 killed     its worker died or hung                   again, `retries` times
-oom        it did not fit into memory                once more, in another process
+oom        it did not fit into memory                once more, in a fresh process
 diverged   it has come to nothing                    never again
 error      the code, the config or the data          not by this run: the same command tries again, once it is mended
 """

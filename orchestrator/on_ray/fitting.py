@@ -67,14 +67,16 @@ def without_head(share: Share, nodes: Sequence[Node]) -> Sequence[Node]:
     return others if spared else nodes
 
 
-def placement(share: Share, nodes: Sequence[Node]) -> PlacementGroupFactory:
+def placement(share: Share, nodes: Sequence[Node], strategy: str = "PACK") -> PlacementGroupFactory:
     """One placement a trial, which keeps off the head where it can."""
     bundle = {name: amount for name, amount in share.items() if amount}
     kept = {node.id for node in without_head(share, nodes)}
     left_out = [node.id for node in nodes if node.id not in kept]
     if not left_out:
-        return PlacementGroupFactory([bundle])
-    return PlacementGroupFactory([bundle], bundle_label_selector=[{"ray.io/node-id": f"!{left_out[0]}"}])
+        return PlacementGroupFactory([bundle], strategy)
+    return PlacementGroupFactory(
+        [bundle], strategy, bundle_label_selector=[{"ray.io/node-id": f"!{left_out[0]}"}]
+    )
 
 
 def report_every_s(concurrent: int) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -114,6 +115,8 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         self._left: set[str] = set()
         """Trials that this run leaves where they are."""
         self._hung: dict[str, float] = {}
+        self.fresh: PlacementGroupFactory | None = None
+        """The same place as another request: Tune gives a trial that asks for it no worker that trained before."""
         self._node: dict[str, str] = {}
         self._nodes: set[str] = set()
         self._same = SameFailure()
@@ -194,6 +197,8 @@ class JournalScheduler(FIFOScheduler):  # type: ignore[misc]
         if again(self._journal.entries, name, failure, self._retries):
             self._add("failure", name, cause=failure.cause, reason=failure.reason)
             self._seen(name, {"kind": "failure", "reason": f"{failure}; it is tried again"})
+            if failure.cause == "oom":
+                trial.placement_group_factory = self.fresh or trial.placement_group_factory
             return
         self._end(name, "failed", str(failure), final=failure.final, failure=failure)
         if self.hopeless:

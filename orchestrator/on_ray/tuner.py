@@ -197,6 +197,7 @@ def run_trials(
             Decisions(config.schedule, steps, journal, config.longest),
             journal, asked.run.retries, heard, meter.used_up, interrupted,
         )  # fmt: skip
+        scheduler.fresh = placement(share, nodes, "SPREAD")  # of one bundle: the same
         tuner = _tuner(
             scheduler,
             _Proposals(jobs(), lambda: interrupted() or bool(meter.used_up())),
