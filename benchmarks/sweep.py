@@ -67,13 +67,13 @@ def sweep(trials: int) -> SweepFile:
     return build(SweepFile, {**body, "space": space, **how})
 
 
-def made_workspace(folder: Path) -> Workspace:
-    """A workspace with ten seconds of noise as a dataset."""
-    workspace, samples = Workspace.open(str(folder)), 160_000
+def made_workspace(folder: Path, seconds: int = 10) -> Workspace:
+    """A workspace with so much noise as a dataset: three quarters for training, an eighth each for valid and test."""
+    workspace, samples = Workspace.open(str(folder)), seconds * 16_000
     dataset = workspace.dataset("noise")
     pcm = np.random.default_rng(0).normal(0, 3000, samples).astype(np.int16)
     commit.write_commit(dataset.at("tracks", "0"), {PCM: pcm_to_arrow([pcm])})
-    cuts = (0, 120_000, 140_000, samples)
+    cuts = (0, samples * 3 // 4, samples * 7 // 8, samples)
     splits = {name: [[cuts[i], cuts[i + 1]]] for i, name in enumerate(("train", "valid", "test"))}
     row = {"id": "0", "samples": samples, "splits": splits, "measures": {}}
     commit.write_record(dataset, CARD, {"schema": 1, "name": "noise", "sample_rate": 16_000, "tracks": [row]})

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from report import Report
+from sweep import made_workspace
 
 from orchestrator.config import Schedule, SweepConfig, Tracking
 from orchestrator.journal import Journal
@@ -32,7 +33,7 @@ from orchestrator.plan import plan
 from orchestrator.tracking.start import Shipping, start_shipper
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
-from samplernn.chunks import CARD, PCM, Dataset, cache_folder, pcm_to_arrow
+from samplernn.chunks import Dataset, cache_folder
 from samplernn.config import Experiment, ModelConfig, TrainConfig
 from samplernn.train import train
 
@@ -57,19 +58,6 @@ server.serve_forever()
 """
 CLOSED = "http://127.0.0.1:9"
 KEY = "0" * 40
-
-
-def made_workspace(folder: Path) -> Workspace:
-    """A workspace with a minute of noise as a dataset."""
-    workspace, samples = Workspace.open(str(folder)), 960_000
-    dataset = workspace.dataset("noise")
-    pcm = np.random.default_rng(0).normal(0, 3000, samples).astype(np.int16)
-    commit.write_commit(dataset.at("tracks", "0"), {PCM: pcm_to_arrow([pcm])})
-    cuts = (0, 800_000, 880_000, samples)
-    splits = {name: [[cuts[i], cuts[i + 1]]] for i, name in enumerate(("train", "valid", "test"))}
-    row = {"id": "0", "samples": samples, "splits": splits, "measures": {}}
-    commit.write_record(dataset, CARD, {"schema": 1, "name": "noise", "sample_rate": 16_000, "tracks": [row]})
-    return workspace
 
 
 def experiment(steps: int) -> Experiment:
@@ -156,7 +144,7 @@ def main() -> None:
     torch.set_num_threads(1)
     report = Report()
     with tempfile.TemporaryDirectory() as folder:
-        workspace = made_workspace(Path(folder))
+        workspace = made_workspace(Path(folder), seconds=60)
         block(workspace, "warm", 100, None, 0, None)
         steps = round(200 * seconds / block(workspace, "calibration", 200, None, 0, None))
         ratios: dict[str, list[float]] = {side: [] for side in SIDES}

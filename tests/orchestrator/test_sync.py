@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from samplernn.errors import BadInput
 from samplernn.flac import decode_flac
 from tests.made import tone, write_dataset
 from tests.orchestrator.made_sweep import RATE, write_batch, write_sweep
-from tests.orchestrator.wandb_ends import Server, history_of, records, serving, wait_for
+from tests.orchestrator.wandb_ends import Server, history_of, log_out, records, serving, wait_for
 
 SWEEP = "toy-sweep"
 SONGS = [tone(RATE * 2, seed=seed) for seed in range(3)]
@@ -38,11 +37,7 @@ SONGS = [tone(RATE * 2, seed=seed) for seed in range(3)]
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A dataset, a sweep with a picked checkpoint, songs and an album, on a machine without a login."""
-    for name in list(os.environ):
-        if name.startswith("WANDB_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("NETRC", raising=False)
+    log_out(monkeypatch, tmp_path / "home")
     workspace = Workspace.open(str(tmp_path / "workspace"))
     write_dataset(workspace.dataset("toy"))
     write_sweep(workspace)

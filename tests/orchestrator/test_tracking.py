@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from samplernn.attempts import begin_attempt, step_name, write_metrics
 from samplernn.errors import BadInput
 from samplernn.flac import decode_flac, encode_flac
 from tests.made import tiny_experiment, tone
-from tests.orchestrator.wandb_ends import Server, history_of, records, serving, wait_for
+from tests.orchestrator.wandb_ends import Server, history_of, log_out, records, serving, wait_for
 
 KEY = "canary" + "0123456789" * 4
 SWEEP = "riffs"
@@ -123,11 +122,7 @@ class Band:
 
 @pytest.fixture
 def band(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Band:
-    for name in list(os.environ):
-        if name.startswith("WANDB_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("NETRC", raising=False)
+    log_out(monkeypatch, tmp_path / "home")
     return Band(tmp_path / "workspace")
 
 

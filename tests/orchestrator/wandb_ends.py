@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import struct
 import threading
 import time
@@ -14,9 +15,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 from wandb.proto import wandb_internal_pb2
 
 BLOCK = 32_768
+
+
+def log_out(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """A machine without a login or any setting of W&B, as far as this process and its children see."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("NETRC", raising=False)
 
 
 def records(path: Path) -> Iterator[Any]:
