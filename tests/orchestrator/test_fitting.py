@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from ray.tune.utils.object_cache import _ObjectCache
 
 from cluster.connect import Node
 from orchestrator.config import Resources
@@ -65,6 +66,16 @@ def test_one_placement_a_trial_keeps_off_the_head():
     (bundle,) = placement({"CPU": 2, "GPU": 0.5}, [BARE_HEAD, GPUS]).bundles
     assert bundle == {"CPU": 2, "GPU": 0.5}
     assert len(placement({"CPU": 1, "GPU": 0}, [HEAD, CPUS]).bundles) == 1
+
+
+def test_a_fresh_place_is_the_same_one_by_a_request_that_fits_no_used_worker():
+    share, nodes = {"CPU": 2, "GPU": 0.5}, [BARE_HEAD, GPUS]
+    usual, fresh = placement(share, nodes), placement(share, nodes, "SPREAD")
+    workers = _ObjectCache(may_keep_one=True)  # where Tune looks for one that trained before
+    assert workers.cache_object(usual, "used")
+    assert not workers.has_cached_object(fresh)
+    assert workers.has_cached_object(placement(share, nodes))
+    assert fresh.bundles == usual.bundles
 
 
 @pytest.mark.parametrize("concurrent", [1, 32, 160, 161, 1000, 10_000])
