@@ -128,7 +128,8 @@ class Listening:
         return self.page.text_content("#now")
 
     def saved(self) -> None:
-        self.until("document.querySelector('#saved').textContent === 'saved'")
+        """Wait until every mark so far is; while one is on its way the line still tells of the one before."""
+        self.until("document.querySelector('#saved[aria-busy=false]')?.textContent === 'saved'")
 
     def picture(self, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)
@@ -227,7 +228,7 @@ def test_long_song_is_streamed_by_ranges_and_sought_to_its_end(
     assert 206 in ranges
     box = listening.page.locator("#wave").bounding_box()
     listening.page.mouse.click(box["x"] + box["width"] * 0.97, box["y"] + 20)
-    listening.until("document.querySelector('.time').textContent.startsWith('2:4')")
+    listening.until("document.querySelector('.time')?.textContent.startsWith('2:4')")
     listening.plays()
 
 
@@ -243,7 +244,7 @@ def test_second_browser_at_once_loses_nothing_and_sees_the_other(workspace: Work
         for window in (ann, bob):
             window.saved()
         bob.until(
-            "document.querySelector('.clip.current').getAttribute('aria-label').includes('picked by ann')"
+            "document.querySelector('.clip.current')?.getAttribute('aria-label').includes('picked by ann')"
         )
         ann.page.reload()
         ann.until("document.querySelector('.clip.picked[data-rating=\"5\"]')")
@@ -256,7 +257,7 @@ def test_second_browser_at_once_loses_nothing_and_sees_the_other(workspace: Work
 
 def test_blind_mode_hides_every_name_and_its_marks_are_kept(listening: Listening) -> None:
     listening.page.click("#blind")
-    listening.until("document.querySelector('.label .which').textContent === 'Model 1'")
+    listening.until("document.querySelector('.label .which')?.textContent === 'Model 1'")
     words = listening.page.evaluate(
         "document.querySelector('#wall').outerHTML + document.querySelector('#stage').outerHTML"
     )
@@ -284,7 +285,7 @@ def test_filters_show_what_is_asked_for(listening: Listening) -> None:
     listening.until("document.querySelectorAll('.row:not(.heads)').length === 1")
     listening.page.select_option("select[name=bits]", "1")
     listening.page.select_option("select[name='value dim']", "8")
-    listening.until("document.querySelector('.label .values').textContent === 'dim 8'")
+    listening.until("document.querySelector('.label .values')?.textContent === 'dim 8'")
     listening.page.select_option("select[name=state]", "interrupted")
     listening.until("!document.querySelector('#empty').hidden")
 
@@ -371,7 +372,7 @@ def test_command_is_copied_here_and_from_another_machine(workspace: Workspace, b
             assert window.page.evaluate("isSecureContext") == (at == address)
             window.page.click("#tab-picks")
             window.page.click(".command button")
-            window.until("document.querySelector('.command button').textContent === 'Copied'")
+            window.until("document.querySelector('.command button')?.textContent === 'Copied'")
             window.page.click("#note")
             window.press("Control+v")
             assert window.page.input_value("#note") == room.generate_line()
@@ -520,11 +521,11 @@ def test_keys_seek_in_what_plays(listening: Listening) -> None:
     listening.page.click(".song .play >> nth=0")
     listening.plays()
     listening.press(" ", *"," * 12)  # back to where it began
-    listening.until("document.querySelector('.time').textContent.startsWith('0:00')")
+    listening.until("document.querySelector('.time')?.textContent.startsWith('0:00')")
     listening.press(*"." * 6)
-    listening.until("document.querySelector('.time').textContent.startsWith('0:03')")
+    listening.until("document.querySelector('.time')?.textContent.startsWith('0:03')")
     listening.press(*"," * 3)
-    listening.until("document.querySelector('.time').textContent.startsWith('0:01')")
+    listening.until("document.querySelector('.time')?.textContent.startsWith('0:01')")
 
 
 def test_blind_listener_does_not_come_upon_the_curves_by_the_arrow_keys(listening: Listening) -> None:

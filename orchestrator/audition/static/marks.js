@@ -16,6 +16,7 @@ export class Keeper {
     this.merge(id, fields);
     this.queue.push({ listener, id, set: fields });
     this.changed(id);
+    this.told("", false);
     this.send();
   }
 

@@ -134,8 +134,11 @@ function region(end) {
 }
 
 function saved(text, wrong) {
-  $("saved").textContent = text;
-  $("saved").classList.toggle("wrong", wrong);
+  const line = $("saved");
+  line.ariaBusy = keeper.queue.length > 0;
+  if (!text) return; // a mark has set out: what was told of the one before stays, or it would flicker
+  line.textContent = text;
+  line.classList.toggle("wrong", wrong);
 }
 
 // What is shown
