@@ -6,143 +6,23 @@ Pictures are left in build/screenshots, for the eyes and for CI to keep.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
-from orchestrator.config import AlbumConfig, SweepConfig
-from orchestrator.drift import check_same_config
-from orchestrator.journal import Journal
+from orchestrator.config import AlbumConfig
 from orchestrator.picks import Mark, add_mark, picked
-from orchestrator.plan import plan
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
 from samplernn.chunks import Dataset
 from samplernn.copying import TrainingMusic
-from samplernn.train import train
-from tests.made import tiny_experiment, tone, write_dataset
-from tests.orchestrator.browser import chromium
+from tests.made import tone
+from tests.orchestrator.listening import ELSEWHERE, HOSTILE, Listening
 from tests.orchestrator.made_sweep import RATE, write_batch, write_clips, write_sweep
 from tests.orchestrator.served import served
 
 pytestmark = pytest.mark.system
-PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
-HOSTILE = "<img src=x onerror=alert(1)>"
-WAIT_MS = 20_000
-ELSEWHERE = "room.example"
-"""A name that the browser does not take for this machine."""
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace of a real small sweep: two models, trained, with clips of two checkpoints each, and two songs."""
-    folder = tmp_path_factory.mktemp("room")
-    workspace = Workspace.open(str(folder / "workspace"))
-    write_dataset(workspace.dataset("toy"), samples=64_000)
-    base = tiny_experiment(max_steps=40, checkpoint_every=20, clip_seconds=0.8)
-    config = SweepConfig(
-        name="small", dataset="toy", base=base, space={"model.dim": [8, 16]}, schedule={"type": "none"}
-    )
-    check_same_config(workspace.sweep("small"), CONFIG, config)
-    dataset = Dataset.open(workspace.dataset("toy"), folder / "cache")
-    journal = Journal(workspace.sweep("small"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small a model is only slowed down by more
-    for trial in plan(config):
-        journal.add("start", trial.name, attempt=1, step=0)
-        for _ in train(
-            trial.experiment, dataset, workspace.trial("small", trial.name), device=torch.device("cpu")
-        ):
-            pass
-        if trial.name.startswith("0000"):
-            journal.add("end", trial.name, state="stopped", reason=HOSTILE, final=True)
-    torch.set_num_threads(threads)
-    sounds = [tone(6 * RATE, 1), tone(6 * RATE, 2)]
-    write_batch(workspace, sweep="small", trial="0001-dim16-rnn2-f4x16", sounds=sounds)
-    commit.write_record(workspace.batch("toy-songs"), CONFIG, {"sweep": "small"})
-    return folder / "workspace"
-
-
-@pytest.fixture
-def workspace(trained: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(trained, tmp_path / "workspace")
-    return Workspace.open(str(tmp_path / "workspace"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    program = chromium() or pytest.skip("no browser: install the Debian package chromium")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--mute-audio", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
-        launched = playwright.chromium.launch(executable_path=program, args=flags)
-        yield launched
-        launched.close()
-
-
-class Listening:
-    """One browser window in the room; everything that it complains of or asks elsewhere is collected."""
-
-    def __init__(
-        self, browser, address: str, width: int = 1200, height: int = 800, shows: str = ".clip", **context
-    ) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": height}, **context)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(WAIT_MS)
-        self.complaints: list[str] = []
-        self.page.on("console", lambda said: self.complaints.append(said.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.on(
-            "request",
-            lambda asked: asked.url.startswith((address, "blob:")) or self.complaints.append(asked.url),
-        )
-        self.page.goto(address)
-        self.page.wait_for_selector(shows)
-
-    def until(self, script: str) -> None:
-        """Wait until an expression holds. Playwright's own wait evaluates text, which the page's policy forbids."""
-        loop = f"""async () => {{
-            const end = performance.now() + {WAIT_MS};
-            while (!({script})) {{
-                if (performance.now() > end) return false;
-                await new Promise(requestAnimationFrame);
-            }}
-            return true;
-        }}"""
-        assert self.page.evaluate(loop), script
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def plays(self) -> None:
-        self.until("document.querySelector('#stage').classList.contains('playing')")
-
-    def now(self) -> str:
-        return self.page.text_content("#now")
-
-    def saved(self) -> None:
-        """Wait until every mark so far is; while one is on its way the line still tells of the one before."""
-        self.until("document.querySelector('#saved[aria-busy=false]')?.textContent === 'saved'")
-
-    def picture(self, name: str) -> None:
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png")
-
-
-@pytest.fixture
-def listening(workspace: Workspace, browser) -> Iterator[Listening]:
-    with served(workspace, "small") as (_, address):
-        window = Listening(browser, f"{address}/")
-        yield window
-        window.context.close()
-        assert window.complaints == []
 
 
 def test_clip_plays_is_rated_and_picked_by_keys_and_is_so_after_a_reload(
@@ -471,51 +351,6 @@ def test_sweep_that_vanishes_is_told_on_the_page(listening: Listening, workspace
     listening.complaints = [said for said in listening.complaints if "404" not in said]
 
 
-def test_every_control_is_reached_by_the_tab_key_and_has_a_name(
-    listening: Listening, workspace: Workspace
-) -> None:
-    page = listening.page
-    for tab in ("wall", "curves", "songs", "picks"):
-        page.click(f"#tab-{tab}")
-        if tab == "songs":
-            page.wait_for_selector(".song .add")
-            for _ in range(2):
-                page.click(".song .add >> nth=0")
-        assert page.evaluate(NAMELESS) == []
-        page.evaluate("document.activeElement.blur()")
-        wanted = page.evaluate(f"{CONTROLS}.map((at) => (at.dataset.wanted = true))").count(True)
-        assert wanted > 15
-        for _ in range(wanted + 5):
-            page.keyboard.press("Tab")
-            page.evaluate("delete document.activeElement.dataset.wanted")
-        missed = page.evaluate("[...document.querySelectorAll('[data-wanted]')].map((at) => at.outerHTML)")
-        assert missed == [], tab
-
-
-def test_tracks_are_moved_by_keys_and_the_focus_stays_with_them(listening: Listening) -> None:
-    page = listening.page
-    page.click("#tab-songs")
-    assert page.is_disabled("#album button[type=submit]")
-    for nth in (0, 1, 0):
-        page.click(f".song .add >> nth={nth}")
-    assert page.is_enabled("#album button[type=submit]")
-    page.fill(".tracklist input >> nth=0", "First")
-    said = "document.activeElement.getAttribute('aria-label')"
-    page.focus("[aria-label='Move down track 1']")
-    listening.press("Enter")
-    assert page.evaluate(said) == "Move down track 2"
-    listening.press("Enter")
-    titles = "[...document.querySelectorAll('.tracklist input')].map((at) => at.value)"
-    assert page.evaluate(titles)[2] == "First"
-    page.focus("[aria-label='Take off track 1']")
-    listening.press("Enter", "Enter")
-    assert page.evaluate(said) == "Take off track 1"
-    assert page.evaluate(titles) == ["First"]
-    page.reload()
-    page.click("#tab-songs")
-    assert page.evaluate(titles) == ["First"]
-
-
 def test_keys_seek_in_what_plays(listening: Listening) -> None:
     listening.page.click("#tab-songs")
     listening.page.click(".song .play >> nth=0")
@@ -526,81 +361,3 @@ def test_keys_seek_in_what_plays(listening: Listening) -> None:
     listening.until("document.querySelector('.time')?.textContent.startsWith('0:03')")
     listening.press(*"," * 3)
     listening.until("document.querySelector('.time')?.textContent.startsWith('0:01')")
-
-
-def test_blind_listener_does_not_come_upon_the_curves_by_the_arrow_keys(listening: Listening) -> None:
-    page = listening.page
-    page.click("#blind")
-    page.focus("#tab-wall")
-    listening.press("ArrowRight")
-    assert page.evaluate("document.activeElement.id") == "tab-songs"
-    assert page.is_hidden("#panel-curves")
-
-
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("width", [1440, 800, 400])
-def test_pictures_of_the_room_and_its_contrast(
-    workspace: Workspace, browser, scheme: str, width: int
-) -> None:
-    """Every view: contrast of AA, nothing wider than the window, no text cut off without its whole as a title."""
-    with served(workspace, "small") as (_, address):
-        window = Listening(browser, f"{address}/", width, color_scheme=scheme)
-        window.press("n")
-        window.plays()
-        window.press("4", "p")
-        window.saved()
-        window.until("document.querySelector('.sheet img.there')")
-        for tab, there in (
-            ("wall", ".clip"),
-            ("curves", "#legend li"),
-            ("songs", ".song"),
-            ("picks", "code"),
-        ):
-            window.page.click(f"#tab-{tab}")
-            window.page.wait_for_selector(f"#panel-{tab} {there}")
-            if tab == "songs":
-                window.page.click(".song .add >> nth=0")
-            window.picture(f"{tab}-{scheme}-{width}")
-            assert window.page.evaluate(CONTRAST) == [], tab
-            assert window.page.evaluate(CUT) == [], tab
-            assert window.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
-        window.context.close()
-    assert window.complaints == []
-
-
-CONTROLS = """[...document.querySelectorAll("button, input, select, summary, a[href], [tabindex='0']")].filter(
-  (at) => at.checkVisibility() && !at.disabled && at.tabIndex >= 0)"""
-"""What the tab key must come to; of a grid's clips one, of the tabs the one that is chosen."""
-NAMELESS = """() => [...document.querySelectorAll("button, input, select, [role=grid], [role=region]")].filter((at) =>
-  at.checkVisibility() && !(at.ariaLabel || at.labels?.[0]?.textContent || at.textContent).trim()
-).map((at) => at.outerHTML)"""
-CUT = """() => [...document.querySelectorAll("body *:not(svg *)")].filter((at) => {
-  const text = [...at.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-  const style = getComputedStyle(at);
-  if (!text || !at.checkVisibility() || style.overflowX === "visible" || style.overflowX === "auto") return false;
-  return at.scrollWidth > at.clientWidth + 1 && !at.title;
-}).map((at) => at.outerHTML)"""
-
-
-CONTRAST = """() => {
-  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = (colour) => numbers(colour).slice(0, 3).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
-  const ground = (at) => {
-    for (; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if ((numbers(colour)[3] ?? 1) === 1) return colour;
-    }
-    return getComputedStyle(document.documentElement).backgroundColor;
-  };
-  const wrong = [];
-  for (const at of document.querySelectorAll("body *:not(.clip):not(option)")) {
-    const text = [...at.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-    if (!text || !at.checkVisibility() || at.disabled) continue;
-    const [a, b] = [light(getComputedStyle(at).color), light(ground(at))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) wrong.push(`${at.tagName}.${at.className} ${at.textContent.slice(0, 20)} ${ratio.toFixed(2)}`);
-  }
-  return wrong;
-}"""
