@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.machine import cpu_model, memory_bytes, nvidia_smi, usable_cores
+from orchestrator.machine import busy_cores, cpu_model, memory_bytes, nvidia_smi, usable_cores
 from orchestrator.tracking.login import base_url, logged_in, wandb_installed
 from orchestrator.workspace import Workspace
 from samplernn.config import Experiment
@@ -30,6 +30,8 @@ from samplernn.errors import StorageError
 GIB = 2**30
 TESTED = ((3, 11), (3, 13))
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+BUSY = 0.25
+"""Share of the cores that may be busy before it is told."""
 REINSTALL = "rm .venv/.set-up && make setup"
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]look[/]", "bad": "[bold red]bad[/]"}
 
@@ -90,6 +92,10 @@ def cpu() -> Finding:
         return Finding(
             "CPU", value, "warn", "with one core trials run one after the other; give the container two"
         )
+    busy = busy_cores()
+    if busy >= BUSY * cores:
+        remedy = "the threads of a song or a trial wait for the slowest: they take up to 3 times as long"
+        return Finding("CPU", f"{value}; {busy:.1f} of them busy", "warn", remedy)
     return Finding("CPU", value)
 
 

@@ -24,6 +24,11 @@ def usable_cores(cgroup: Path = CGROUP) -> float:
     return cores
 
 
+def busy_cores(seconds: float = 0.5) -> float:
+    """Cores that all processes of this machine keep busy, watched for a while in which this one sleeps."""
+    return psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1)
+
+
 def memory_bytes(cgroup: Path = CGROUP) -> tuple[int, int]:
     """RAM in all and free, in bytes; no more than the cgroup (v2 or v1) allows."""
     ram = psutil.virtual_memory()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,19 @@ def test_examine_on_this_machine_finds_what_is_installed(tmp_path: Path) -> None
     for name in ("torch", "ray", "pyarrow", "soundfile", "workspace"):
         assert found[name].state == "ok"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_busy_cores_are_told_with_what_they_cost() -> None:
+    spin = [sys.executable, "-c", "while True: pass"]
+    spinning = [subprocess.Popen(spin) for _ in range(math.ceil(os.cpu_count() / 2))]
+    try:
+        found = doctor.cpu()
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+    assert found.state == "warn"
+    assert "busy" in found.value
 
 
 def test_examine_leaves_no_folder_behind(tmp_path: Path) -> None:
