@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -221,7 +221,7 @@ class SongActor:
         commit_song(
             self._workspace.song(self._batch, one.planned.id),
             one.planned,
-            (pcm for part in (one.parts.audio(), [np.concatenate(one.pending)]) for pcm in part),
+            lambda: chain(one.parts.audio(), [np.concatenate(one.pending)]),
             sample_rate=self._about.sample_rate,
             engine=self._engine.engine_id,
             take=block.take,

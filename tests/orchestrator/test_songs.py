@@ -199,7 +199,7 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     body["recipe"]["high_pass_hz"] = 20.0
     recipe = tmp_path / "song.json"
     recipe.write_text(json.dumps(body))
-    with pytest.raises(BadInput, match=r"high_pass_hz 20\.0 and this version writes songs with 5"):
+    with pytest.raises(BadInput, match=r"high_pass_hz 20\.0 and this version writes songs with 8"):
         generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe)))
 
 
