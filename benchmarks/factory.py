@@ -86,7 +86,7 @@ def pool(workspace: Workspace, name: str, at: Checkpoint, songs: int, seconds: f
     process, ready, heard = psutil.Process(), list[float](), list[float]()
     before, began = process.cpu_times(), time.perf_counter()
     factory = SongPool(
-        workspace, name, GenerateRun(measures=False), capacity=lambda: actors, gpus=0,
+        workspace, name, GenerateRun(actors=actors, measures=False), gpus=0,
         agree=lambda _: ready.append(time.perf_counter()), progress=lambda *_: heard.append(time.perf_counter()),
         tick=lambda: None,
     )  # fmt: skip

@@ -235,7 +235,7 @@ class GenerateRun(Frozen):
     """How songs are made. What changes their samples is pinned when a batch begins: backend, precision, slots."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
-    """Workers, each with a model of its own; null is one a GPU, or one a CPU core."""
+    """Workers, each with a model of its own; null is one a GPU, or a CPU core. More wait until the cluster grows."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Times that a song whose worker died is tried again."""
     backend: Literal["auto", "native", "torch", "cuda"] = "auto"

@@ -64,13 +64,11 @@ def generate(
             view = View(console, meter.render, meter.line)
             pin = _Pin(folder, view, meter)
             with view.showing(), connect():
-                gpus = resources().get("GPU", 0.0)
                 pool = SongPool(
                     workspace,
                     job.name,
                     pin.places(run),
-                    capacity=lambda: run.actors or int(resources().get("GPU" if gpus else "CPU", 1)),
-                    gpus=min(1.0, gpus),
+                    gpus=min(1.0, resources().get("GPU", 0.0)),
                     agree=pin.agree,
                     progress=meter.add,
                     tick=view.tick,

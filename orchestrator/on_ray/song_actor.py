@@ -59,6 +59,8 @@ class Progress:
 
     samples: int
     """Samples made since it last spoke."""
+    at: dict[str, int] = field(default_factory=dict)
+    """How far each song is that it is making, in samples: those made elsewhere too, and none of a take given up."""
     finished: str | None = None
     """A song that is now committed."""
     resumed: int = 0
@@ -76,18 +78,17 @@ class _Making:
     take: int = 0
     start: int = 0
     """First sample of what is pending."""
+    stop: int = 0
+    """The sample after the last."""
     resumed: int = 0
     """The sample that it was taken up at here."""
     pending: list[Pcm] = field(default_factory=list)
 
     def hear(self, block: Block) -> None:
         if block.start == 0:
-            self.take, self.start, self.pending, self.parts.chain = block.take, 0, [], []
+            self.take, self.start, self.stop, self.pending, self.parts.chain = block.take, 0, 0, [], []
         self.pending.append(block.pcm)
-
-    @property
-    def stop(self) -> int:
-        return self.start + sum(len(pcm) for pcm in self.pending)
+        self.stop += len(block.pcm)
 
 
 class SongActor:
@@ -166,13 +167,13 @@ class SongActor:
             made += len(block.pcm)
             if block.last:
                 self._finish(making.pop(block.song), block)
-                yield Progress(made, one.planned.id, one.resumed)
+                yield Progress(made, {one.planned.id: one.stop}, one.planned.id, one.resumed)
             else:
                 if one.stop - one.start >= self._run.commit_seconds * self._about.sample_rate:
                     self._keep(one, block)
                 if time.monotonic() - spoke < REPORT_EVERY_S:
                     continue
-                yield Progress(made)
+                yield Progress(made, {one.planned.id: one.stop for one in making.values()})
             made, spoke = 0, time.monotonic()
 
     def _open(self, planned: PlannedSong) -> _Making:
@@ -180,8 +181,8 @@ class SongActor:
         state = parts.load()
         one = _Making(planned, parts, state)
         if parts.chain:
-            one.take, one.start = parts.chain[-1].take, parts.chain[-1].stop
-            one.resumed = one.start
+            one.take = parts.chain[-1].take
+            one.start = one.stop = one.resumed = parts.chain[-1].stop
         return one
 
     def _keep(self, one: _Making, block: Block) -> None:

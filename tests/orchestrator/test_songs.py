@@ -92,7 +92,7 @@ def parts_of(workspace, name):
 
 def pool_of(workspace, name, progress, **run) -> SongPool:
     return SongPool(
-        workspace, name, GenerateRun(**run), capacity=lambda: 2, gpus=0, agree=lambda ready: None, progress=progress,
+        workspace, name, GenerateRun(**{"actors": 2, **run}), gpus=0, agree=lambda ready: None, progress=progress,
         tick=lambda: None,
     )  # fmt: skip
 
@@ -175,7 +175,8 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     before = songs_of(workspace, "riffs")
     first, second = (pcm(data) for data in before.values())
     prompted = round(0.75 * 16_000)
-    assert (first[:prompted] == second[:prompted]).all()
+    (moved,) = set((first[:prompted].astype(int) - second[:prompted]).tolist())
+    assert abs(moved) < 50, "of the prompt, only the mean may differ: each song's is taken out"
     assert first[:prompted].std() > 1000
     assert (first[prompted:] != second[prompted:]).any()
     body = json.loads(commit.read_file(workspace.song("riffs", "0000"), "song.json"))
@@ -337,6 +338,24 @@ def test_three_checkpoints_on_two_workers_are_loaded_as_rarely_as_can_be(workspa
     assert len(set(loads)) == len(loads) <= len(steps) + 1
 
 
+def test_workers_without_a_place_hold_no_songs_back(workspace, ray_local):
+    """Ray has two cores: two of four workers wait, and the others share all songs."""
+    side_by_side, waiting = [], []
+
+    def look(said, node):
+        side_by_side.append(len(said.at) if said.finished is None else 0)
+        waiting.append((pool.alive, pool.waiting))
+
+    pool = pool_of(workspace, "crowded", look, actors=4, slots=6, backend="torch", measures=False)
+    wanted = GenerateJob(name="crowded", sweep="toy", generate=GenerateConfig(songs=12, seconds=4))
+    pool.run(plan_songs(choose_sources(workspace, wanted)))
+    assert pool.failed == {}
+    assert max(side_by_side) == 6
+    assert waiting[-1] == (2, 2)
+    kinds = [entry["kind"] for entry in read_journal(workspace.batch("crowded"))]
+    assert (kinds.count("worker"), kinds.count("lost"), kinds.count("song")) == (2, 0, 12)
+
+
 @pytest.mark.system
 def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
     assert generate(workspace, job("awake", songs=3), GenerateRun(actors=1, backend="torch"), console()) == {}
@@ -437,7 +456,7 @@ def test_worker_out_of_memory_gets_half_the_places_and_its_songs_go_on(workspace
     monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
     monkeypatch.setattr("orchestrator.on_ray.song_actor.REPORT_EVERY_S", 0.0)
     pool = SongPool(
-        workspace, "tight", GenerateRun(slots=12, commit_seconds=0.25, retries=0), capacity=lambda: 1, gpus=0,
+        workspace, "tight", GenerateRun(actors=1, slots=12, commit_seconds=0.25, retries=0), gpus=0,
         agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
     )  # fmt: skip
     pool.run(plan_songs(choose_sources(workspace, job("tight", songs=8))))
@@ -454,8 +473,8 @@ def test_worker_out_of_memory_gets_half_the_places_and_its_songs_go_on(workspace
 def test_out_of_memory_fails_songs_whose_samples_depend_on_the_places(workspace, ray_local, monkeypatch):
     monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
     pool = SongPool(
-        workspace, "fixed", GenerateRun(slots=4, commit_seconds=0.25, retries=0, backend="torch"),
-        capacity=lambda: 1, gpus=0, agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
+        workspace, "fixed", GenerateRun(actors=1, slots=4, commit_seconds=0.25, retries=0, backend="torch"),
+        gpus=0, agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
     )  # fmt: skip
     pool.run(plan_songs(choose_sources(workspace, job("fixed", songs=2))))
     assert list(pool.failed) == ["0000", "0001"]
