@@ -245,7 +245,8 @@ class GenerateRun(Frozen):
     slots: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Songs that a worker makes side by side; null is 32 for native, 8 for torch, 128 for cuda."""
     commit_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds of a song between two commits of what is made of it: a killed worker's songs go on from there."""
+    """Seconds of a song between two commits of what is made of it: a killed worker's songs go on from there. A slow
+    model's are committed every two minutes."""
     patience: Annotated[float, Field(gt=0)] = 300.0
     """Seconds without a sign of progress after which a worker is killed and replaced."""
     measures: bool = True

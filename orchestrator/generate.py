@@ -1,4 +1,4 @@
-"""`generate`: songs from a checkpoint, in a pool of actors; the same command makes only what is missing."""
+"""`generate`: songs from a checkpoint, in a pool of actors; the same command, or one for more, makes the missing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def generate(
     for checkpoint in checkpoints:
         check_format(job.file.format, job.file.bits, sample_rate(checkpoint))
     with hold(folder):
-        check_same_config(folder, CONFIG, job)
+        check_same_config(folder, CONFIG, job, free="songs")
         if again is not None:
             folder.create(ENGINE, commit.record_bytes({"engine": again.engine}))
         pin_sources(folder, sources)

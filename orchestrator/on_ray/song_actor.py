@@ -36,6 +36,8 @@ from samplernn.quantize import encode
 from samplernn.schedule import parse_schedule
 
 REPORT_EVERY_S = 1.0
+COMMIT_EVERY_S = 120.0
+"""What a large model makes in a minute may be less than a second of each song: not more than this is lost either."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class _Making:
     resumed: int = 0
     """The sample that it was taken up at here."""
     pending: list[Pcm] = field(default_factory=list)
+    kept: float = field(default_factory=time.monotonic)
+    """When it was last committed."""
 
     def hear(self, block: Block) -> None:
         if block.start == 0:
@@ -169,7 +173,8 @@ class SongActor:
                 self._finish(making.pop(block.song), block)
                 yield Progress(made, {one.planned.id: one.stop}, one.planned.id, one.resumed)
             else:
-                if one.stop - one.start >= self._run.commit_seconds * self._about.sample_rate:
+                enough = one.stop - one.start >= self._run.commit_seconds * self._about.sample_rate
+                if enough or time.monotonic() - one.kept >= COMMIT_EVERY_S:
                     self._keep(one, block)
                 if time.monotonic() - spoke < REPORT_EVERY_S:
                     continue
@@ -188,7 +193,7 @@ class SongActor:
     def _keep(self, one: _Making, block: Block) -> None:
         part = Part(one.take, one.start, one.stop)
         one.parts.add(part, np.concatenate(one.pending), self._about.sample_rate, block.save())
-        one.start, one.pending = part.stop, []
+        one.start, one.pending, one.kept = part.stop, [], time.monotonic()
 
     def _song(self, recipe: dict[str, Any], state: Any) -> Song:
         temperature = recipe["temperature"]

@@ -143,6 +143,12 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
     assert generate(workspace, wanted, GenerateRun(actors=2), console()) == {}
     assert songs_of(workspace, "few") == before
     assert "2 of 3 songs are there" in capsys.readouterr().out
+    more = job("few", songs=5, temperature=0.9, seed=7)
+    assert generate(workspace, more, GenerateRun(actors=2), console()) == {}
+    assert "3 of 5 songs are there" in capsys.readouterr().out
+    grown = songs_of(workspace, "few")
+    assert list(grown) == ["0000", "0001", "0002", "0003", "0004"]
+    assert {song: grown[song] for song in before} == before
     with pytest.raises(BadInput, match=r"generate\.seconds: 1\.5 -> 2"):
         generate(
             workspace,
@@ -549,6 +555,8 @@ def test_two_commands_on_one_batch_and_no_songs_at_all_are_refused(workspace):
         generate(workspace, job("busy"), GenerateRun(), console())
     with pytest.raises(BadInput, match=r"generate\.songs"):
         songs_asked(["toy", "songs=0"])
+    with pytest.raises(BadInput, match=r"unknown key prompt; did you mean generate\.prompt\.path\?"):
+        songs_asked(["toy", "prompt=riff.wav"])
 
 
 def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
@@ -573,6 +581,36 @@ def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
     made = sum(said.samples for said in again.make(songs))
     assert 0 < made < round(SECONDS * 16_000)
     assert songs_of(workspace, "torn") == songs_of(workspace, "whole")
+
+
+def test_slow_model_s_songs_are_kept_by_the_clock_too(workspace, ray_local, monkeypatch):
+    monkeypatch.setattr("orchestrator.on_ray.song_actor.COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.on_ray.song_actor.REPORT_EVERY_S", 0.0)
+    songs = plan_songs(choose_sources(workspace, job("slow", songs=1)))
+    actor = SongActor(workspace, "slow", GenerateRun(commit_seconds=3600, backend="torch"))
+    actor.load(songs[0].checkpoint)
+    making = actor.make(songs)
+    told = next(making)
+    assert parts_of(workspace, "slow") == [f"0000/000-{0:012d}-{told.samples:012d}"]
+    making.close()
+    again = SongActor(workspace, "slow", GenerateRun(backend="torch"))
+    again.load(songs[0].checkpoint)
+    assert [said.resumed for said in again.make(songs) if said.finished] == [told.samples]
+
+
+def test_batch_with_other_sections_is_refused_by_the_setting_that_differs(tmp_path):
+    folder = Workspace.open(str(tmp_path)).batch("two")
+    sections = [{"sweep": "toy", "generate": {"songs": songs, "seconds": 4}} for songs in (2, 3)]
+    check_same_config(folder, CONFIG, GenerateJob(name="two", sweep="toy", sections=sections), free="songs")
+    sections[0]["generate"]["songs"] = 20
+    check_same_config(folder, CONFIG, GenerateJob(name="two", sweep="toy", sections=sections), free="songs")
+    sections[1]["generate"]["temperature"] = 0.9
+    with pytest.raises(
+        BadInput, match=r"another config: sections\.2\.generate\.temperature: 1\.0 -> 0\.9\. Use"
+    ):
+        check_same_config(
+            folder, CONFIG, GenerateJob(name="two", sweep="toy", sections=sections), free="songs"
+        )
 
 
 @pytest.mark.parametrize(
