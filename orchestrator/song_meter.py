@@ -147,9 +147,7 @@ class SongMeter:
     @property
     def _waiting(self) -> str:
         assert self.pool
-        return (
-            f"{self.pool.waiting} {'wait' if self.pool.waiting > 1 else 'waits'} for a place in the cluster"
-        )
+        return f"{self.pool.waiting} {'wait' if self.pool.waiting > 1 else 'waits'} for a place"
 
     @property
     def _left(self) -> str:

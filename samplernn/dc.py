@@ -65,5 +65,5 @@ def _shift(levels: npt.NDArray[np.int64]) -> int:
     return shifts[bisect_left(shifts, True, key=lambda by: bool(levels @ _moved(steps, by) <= half))]
 
 
-def _moved(pcm: npt.NDArray[np.integer], shift: int) -> npt.NDArray[np.int64]:
-    return np.asarray(np.clip(pcm.astype(np.int64) - shift, _LOWEST, _HIGHEST))
+def _moved(pcm: npt.NDArray[np.integer], shift: int) -> npt.NDArray[np.int32]:
+    return np.asarray(np.clip(pcm.astype(np.int32) - shift, _LOWEST, _HIGHEST))

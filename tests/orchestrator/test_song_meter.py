@@ -41,7 +41,7 @@ LENGTH = RATE * SECONDS
 LINE = re.compile(
     r"songs \S+(?: \((?P<since>[^)]+)\))?: (?P<done>\d+) of (?P<of>\d+)(?: \((?P<failed>\d+) failed\))?; "
     r"(?P<workers>\d+) workers?(?: on (?P<nodes>\d+) nodes)?"
-    r"(?: \((?P<waiting>\d+) waits? for a place in the cluster\))?, "
+    r"(?: \((?P<waiting>\d+) waits? for a place\))?, "
     r"(?P<speed>[\d,]+) samples/s, (?P<factor>[\d.]+) x real time"
     r"(?:; (?:(?P<left>\d+ s|\d+ min|\d+ h \d+ min) left|(?P<last>writing and measuring the last)))?\Z"
 )

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from orchestrator.asked import songs_asked
 from orchestrator.audition.room import Room
 from orchestrator.config import GenerateJob, GenerateRun, SongAudio, SweepConfig
 from orchestrator.drift import check_same_config
+from orchestrator.event_log import EventLog
 from orchestrator.generate import generate
 from orchestrator.journal import Journal, read_journal
 from orchestrator.lease import hold
@@ -29,6 +31,7 @@ from orchestrator.on_ray.song_pool import SongPool
 from orchestrator.picks import Mark, add_mark
 from orchestrator.plan import plan
 from orchestrator.recipe import Recipe
+from orchestrator.song_meter import SongMeter
 from orchestrator.songs import is_made, plan_songs
 from orchestrator.sources import Checkpoint, Source, choose_sources
 from orchestrator.trials import SweepView
@@ -43,6 +46,7 @@ from samplernn.errors import BadInput
 from samplernn.flac import decode_flac
 from samplernn.model import SampleRNN
 from samplernn.song_file import check_format
+from samplernn.storage import Storage
 from samplernn.train import train
 from tests.made import tiny_experiment, write_dataset
 from tests.orchestrator.test_cli import run
@@ -360,6 +364,31 @@ def test_workers_without_a_place_hold_no_songs_back(workspace, ray_local):
     assert waiting[-1] == (2, 2)
     kinds = [entry["kind"] for entry in read_journal(workspace.batch("crowded"))]
     assert (kinds.count("worker"), kinds.count("lost"), kinds.count("song")) == (2, 0, 12)
+
+
+def test_pool_waits_for_a_place_says_so_and_goes_on_when_there_is_one(
+    workspace, ray_local, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.STARTING_S", 0.0)
+    songs, lines = plan_songs(choose_sources(workspace, job("patient", songs=2))), []
+    other = ray_local.remote(num_cpus=2)(Counter).remote()
+    ray_local.get(other.__ray_ready__.remote())
+    with EventLog(Storage.open(str(tmp_path))) as log:
+        meter = SongMeter("patient", songs, log)
+
+        def look():
+            lines.append(meter.line())
+            if "waits for a place" in lines[-1]:
+                ray_local.kill(other)
+
+        meter.pool = pool = SongPool(
+            workspace, "patient", GenerateRun(actors=1, measures=False), gpus=0, agree=lambda ready: None,
+            progress=meter.add, tick=look,
+        )  # fmt: skip
+        pool.run(songs)
+    assert any(line.endswith("0 of 2; 1 waits for a place") for line in lines)
+    assert "2 of 2; 1 worker, " in lines[-1]
+    assert pool.failed == {}
 
 
 @pytest.mark.system
