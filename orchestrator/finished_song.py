@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import torch
 
+from orchestrator.node_check import versions
 from orchestrator.songs import AUDIO, SIDECAR, PlannedSong
 from orchestrator.sources import Pcm
 from samplernn import commit
@@ -80,6 +81,7 @@ def commit_song(
             "trained": {"seconds": song.checkpoint.seconds, "bits": song.checkpoint.bits},
             "made_on": made_on,
             "versions": {
+                "code": versions()["code"],
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "soundfile": soundfile.__version__,

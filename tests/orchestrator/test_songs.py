@@ -26,6 +26,7 @@ from orchestrator.generate import generate
 from orchestrator.journal import Journal, read_journal
 from orchestrator.lease import hold
 from orchestrator.live import console
+from orchestrator.node_check import code_digest
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
 from orchestrator.picks import Mark, add_mark
@@ -138,6 +139,11 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
     assert body["recipe"]["seed"] == 7
     assert body["recipe"]["temperature"] == 0.9
     assert body["recipe"]["high_pass_hz"] == CUTOFF_HZ
+    assert body["versions"]["code"] == code_digest()
+    assert abs(body["measures"]["dc"]) < 1e-4
+    assert body["measures"].keys() >= {
+        "lufs", "peak_dbfs", "silence", "flatness", "centroid_hz", "repetition", "along",
+    }  # fmt: skip
     with soundfile.SoundFile(io.BytesIO(commit.read_file(folder, "song.flac"))) as audio:
         assert json.loads(audio.comment) == body["recipe"]
         assert audio.frames == round(SECONDS * audio.samplerate) == body["samples"]
