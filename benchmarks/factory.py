@@ -2,9 +2,10 @@
 
     python benchmarks/factory.py [--quick] [--actors 1 2 4] [--json FILE]
 
-The bare engine runs with as many threads as there are cores, a pool of n actors with one thread an actor; both make the
+The bare engine runs with as many threads as there are actors and cores, a pool with one thread an actor; both make the
 same songs of dim 512 x 3 (random weights) in fp32, measures off. Only the time between the first and the last sample
-counts for the ratio: the start of Ray and of its workers is told apart. Sides run in turn (A B A B).
+counts for the ratio: the start of Ray and of its workers is told apart. Sides run in turn (A B A B). Actors beyond the
+cores wait for a place, as they do in `generate`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import torch
 from report import Report
 
 from cluster.connect import connect
-from orchestrator.config import GenerateJob, GenerateRun
+from orchestrator.config import GenerateJob, GenerateRun, Schedule, SweepConfig
+from orchestrator.drift import check_same_config
 from orchestrator.on_ray.song_pool import SongPool
-from orchestrator.songs import PlannedSong, plan_songs
+from orchestrator.plan import plan
+from orchestrator.songs import PlannedSong, is_made, plan_songs
 from orchestrator.sources import Checkpoint, Source
-from orchestrator.workspace import Workspace
-from samplernn.attempts import step_name
+from orchestrator.workspace import CONFIG, Workspace
+from samplernn.attempts import begin_attempt, step_name
 from samplernn.checkpoint import About, load_model, save_model
 from samplernn.config import Experiment, GenerateConfig, ModelConfig
 from samplernn.folding import fold
@@ -44,10 +47,18 @@ MODEL = ModelConfig(dim=512, n_rnn=3)
 
 def checkpoint(workspace: Workspace) -> Checkpoint:
     """A committed model with random weights."""
-    about = About(Experiment(model=MODEL), "none", "0" * 64, RATE, 1, 1.0, 8.0)
-    trial = workspace.trial("bench", "0000")
+    config = SweepConfig(
+        name="bench", dataset="none", base=Experiment(model=MODEL), schedule=Schedule(type="none")
+    )
+    check_same_config(workspace.sweep("bench"), CONFIG, config)
+    (only,) = plan(config)
+    about, trial = (
+        About(only.experiment, "none", "0" * 64, RATE, 1, 1.0, 8.0),
+        workspace.trial("bench", only.name),
+    )
+    begin_attempt(trial, 0)
     save_model(trial, 1, SampleRNN.seeded(MODEL, 0), about)
-    return Checkpoint("bench", "0000", 1, trial.at("model", step_name(1, 1)), 8.0, 1.0)
+    return Checkpoint("bench", only.name, 1, trial.at("model", step_name(1, 1)), 8.0, 1.0)
 
 
 def planned(workspace: Workspace, at: Checkpoint, songs: int, seconds: float) -> list[PlannedSong]:
@@ -86,7 +97,7 @@ def pool(workspace: Workspace, name: str, at: Checkpoint, songs: int, seconds: f
     process, ready, heard = psutil.Process(), list[float](), list[float]()
     before, began = process.cpu_times(), time.perf_counter()
     factory = SongPool(
-        workspace, name, GenerateRun(measures=False), capacity=lambda: actors, gpus=0,
+        workspace, name, GenerateRun(actors=actors, measures=False), gpus=0,
         agree=lambda _: ready.append(time.perf_counter()), progress=lambda *_: heard.append(time.perf_counter()),
         tick=lambda: None,
     )  # fmt: skip
@@ -94,6 +105,22 @@ def pool(workspace: Workspace, name: str, at: Checkpoint, songs: int, seconds: f
     end, after = time.perf_counter(), process.cpu_times()
     busy = after.user + after.system - before.user - before.system
     return Run(songs / (end - max(ready)) * 3600, heard[0] - began, busy / (end - began))
+
+
+def first_on_disk(workspace: Workspace, batch: str, seconds: float) -> float:
+    """Seconds from the start of the command to the first whole song on disk, two of so many seconds being asked for."""
+    command = [
+        sys.executable, "-m", "orchestrator.cli", "generate", "bench", f"name={batch}", "songs=2", f"seconds={seconds}",
+        "run.measures=false", "run.page=false", "-w", str(workspace.storage),
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
+        while not any(is_made(workspace, batch, song) for song in ("0000", "0001")):
+            if process.poll() is not None:
+                raise RuntimeError(f"generate ended with {process.returncode} and left no song")
+            time.sleep(0.02)
+        return time.perf_counter() - began
 
 
 _ONE_SONG = """
@@ -152,6 +179,12 @@ def main() -> None:
                 flush=True,
             )
     if not options.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            workspace = Workspace.open(folder)
+            checkpoint(workspace)
+            times = [first_on_disk(workspace, f"first-{turn}", 4.0) for turn in range(rounds)]
+        first = report.add("command to the first song of 4 s on disk", "s", times)
+        print(f"from the command to the first song of 4 s on disk {first:.1f} s")
         for length in (10.0, 600.0):
             memory = report.add(f"actor with a song of {length:g} s", "MB", [actor_memory(length)])
             print(f"one actor, one song of {length:g} s: {memory:,.0f} MB at most")

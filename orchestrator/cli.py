@@ -492,7 +492,7 @@ def doctor(
 
 def main() -> None:
     """Entry point."""
-    with stopped_cleanly(shlex.join(["orchestrator", *sys.argv[1:]])):
+    with stopped_cleanly(shlex.join(["orchestrator", *sys.argv[1:]]), out):
         sys.exit(run_app(app, sys.argv[1:]))
 
 

@@ -235,7 +235,7 @@ class GenerateRun(Frozen):
     """How songs are made. What changes their samples is pinned when a batch begins: backend, precision, slots."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
-    """Workers, each with a model of its own; null is one a GPU, or one a CPU core."""
+    """Workers, each with a model of its own; null is one a GPU, or a CPU core. More wait until the cluster grows."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Times that a song whose worker died is tried again."""
     backend: Literal["auto", "native", "torch", "cuda"] = "auto"
@@ -245,7 +245,8 @@ class GenerateRun(Frozen):
     slots: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Songs that a worker makes side by side; null is 32 for native, 8 for torch, 128 for cuda."""
     commit_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds of a song between two commits of what is made of it: a killed worker's songs go on from there."""
+    """Seconds of a song between two commits of what is made of it: a killed worker's songs go on from there. A slow
+    model's are committed every two minutes."""
     patience: Annotated[float, Field(gt=0)] = 300.0
     """Seconds without a sign of progress after which a worker is killed and replaced."""
     measures: bool = True

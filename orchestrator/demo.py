@@ -38,7 +38,7 @@ def main() -> None:
     out, began = console(), time.monotonic()
     workspace = Workspace.open()
     out.print(f"workspace {workspace.storage}", style="dim", soft_wrap=True)
-    with stopped_cleanly("make demo"), connect():
+    with stopped_cleanly("make demo", out), connect():
         _stage(out, began, 1, "ingest: four 40-second excerpts of Sectoid's metal")
         data, _ = _load("ingest")
         run_ingest(workspace, build(IngestConfig, {"source": str(ROOT / "demo" / "music"), **data}), out)

@@ -34,12 +34,16 @@ def run_app(app: typer.Typer, words: list[str]) -> int:
 
 
 @contextmanager
-def stopped_cleanly(command: str) -> Iterator[None]:
-    """Every error that a person can mend is one clear text and an exit code; Ctrl-C names the line that goes on."""
+def stopped_cleanly(command: str, screen: Console) -> Iterator[None]:
+    """Every error that a person can mend is one clear text and an exit code; Ctrl-C names the line that goes on.
+
+    `screen` is the one that may show a live view, which a line that another console writes would break.
+    """
     said = Console(stderr=True, highlight=False)
+    live = screen if screen.is_terminal else said
     goes_on = f"this goes on where it was: {command}"
     try:
-        with orderly(lambda text: said.print(f"\n{text}", soft_wrap=True), f"stopped at once; {goes_on}"):
+        with orderly(lambda text: live.print(f"\n{text}", soft_wrap=True), f"stopped at once; {goes_on}"):
             yield
     except (SampleRNNError, Unreachable) as error:
         said.print(f"error: {error}", style="red", markup=False, soft_wrap=True)

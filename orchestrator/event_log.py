@@ -38,7 +38,9 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.add("end", error=None if error is None else f"{type(error).__name__}: {error}")
+        self.add(
+            "end", error=None if error is None else f"{type(error).__name__}: {error}".removesuffix(": ")
+        )
         self._file.close()
 
 

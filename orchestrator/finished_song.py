@@ -1,11 +1,11 @@
-"""A whole song on its way to storage: its parts pass by once, into the audio file, the measures and song.json."""
+"""A whole song on its way to storage: its parts pass by, into the audio file, the measures and song.json."""
 
 from __future__ import annotations
 
 import json
 import platform
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import numpy as np
 import soundfile
 import torch
 
+from orchestrator.node_check import versions
 from orchestrator.songs import AUDIO, SIDECAR, PlannedSong
 from orchestrator.sources import Pcm
 from samplernn import commit
 from samplernn.copying import Passage, TrainingMusic, likeness
-from samplernn.dc import DcBlocker
+from samplernn.dc import without_dc
 from samplernn.generate.song import Caught
 from samplernn.song_file import SongFile
 from samplernn.song_measures import SongMeasures
@@ -30,7 +31,7 @@ _COPIED_AT_ONCE = 2**20
 def commit_song(
     folder: Storage,
     song: PlannedSong,
-    pieces: Iterable[Pcm],
+    read: Callable[[], Iterable[Pcm]],
     *,
     sample_rate: int,
     engine: str,
@@ -40,14 +41,14 @@ def commit_song(
     music: TrainingMusic | None,
     made_on: dict[str, Any],
 ) -> None:
-    """Commit a song made of `pieces` [samples], one after the other, less their DC; memory does not grow with length.
+    """Commit a song made of pieces [samples], one after the other, less their DC; memory does not grow with length.
 
-    `take` is how often it was begun anew; `traps` are those of all takes. Raises Damaged where a piece is.
+    `read` gives them from the first, and is called twice. `take` is how often it was begun anew; `traps` are those of
+    all takes. Raises Damaged where a piece is.
     """
     recipe = {**song.recipe, "engine": engine, "restarts": take}
     tags = {"title": f"Song {song.id}", "software": "samplernn-orchestrator", "comment": json.dumps(recipe)}
     names = {"flac": AUDIO, song.file.format: Path(AUDIO).with_suffix(f".{song.file.format}").name}
-    without_dc = DcBlocker(sample_rate, recipe["high_pass_hz"])
     measures, passages, samples, caught = SongMeasures(sample_rate), list[Passage](), 0, list(traps)
     with tempfile.TemporaryDirectory() as scratch, commit.writing(folder) as committing:
         with ExitStack() as stack:
@@ -55,8 +56,7 @@ def commit_song(
                 stack.enter_context(SongFile(Path(scratch) / name, form, song.file.bits, sample_rate, tags))
                 for form, name in names.items()
             ]
-            for piece in pieces:
-                pcm = without_dc(piece)
+            for pcm in without_dc(read, sample_rate, recipe["high_pass_hz"]):
                 for file in files:
                     file.write(pcm)
                 if measured:
@@ -81,6 +81,7 @@ def commit_song(
             "trained": {"seconds": song.checkpoint.seconds, "bits": song.checkpoint.bits},
             "made_on": made_on,
             "versions": {
+                "code": versions()["code"],
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "soundfile": soundfile.__version__,

@@ -1,4 +1,4 @@
-"""`generate`: songs from a checkpoint, in a pool of actors; the same command makes only what is missing."""
+"""`generate`: songs from a checkpoint, in a pool of actors; the same command, or one for more, makes the missing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def generate(
     for checkpoint in checkpoints:
         check_format(job.file.format, job.file.bits, sample_rate(checkpoint))
     with hold(folder):
-        check_same_config(folder, CONFIG, job)
+        check_same_config(folder, CONFIG, job, free="songs")
         if again is not None:
             folder.create(ENGINE, commit.record_bytes({"engine": again.engine}))
         pin_sources(folder, sources)
@@ -64,13 +64,11 @@ def generate(
             view = View(console, meter.render, meter.line)
             pin = _Pin(folder, view, meter)
             with view.showing(), connect():
-                gpus = resources().get("GPU", 0.0)
                 pool = SongPool(
                     workspace,
                     job.name,
                     pin.places(run),
-                    capacity=lambda: run.actors or int(resources().get("GPU" if gpus else "CPU", 1)),
-                    gpus=min(1.0, gpus),
+                    gpus=min(1.0, resources().get("GPU", 0.0)),
                     agree=pin.agree,
                     progress=meter.add,
                     tick=view.tick,

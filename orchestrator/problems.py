@@ -116,6 +116,9 @@ def nearest(model: type[BaseModel], name: str) -> str:
     begun = [other for other in valid if len(last) > 2 and other.rpartition(".")[2].startswith(last)]
     if begun:
         return f"did you mean {begun[0]}?"
+    inside = [other for other in valid if f".{last}." in other]
+    if inside:
+        return f"did you mean {inside[0]}?"
     words = difflib.get_close_matches(last, [other.rpartition(".")[2] for other in valid], 1, 0.75)
     for other in valid:
         if words and other.rpartition(".")[2] == words[0]:

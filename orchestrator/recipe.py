@@ -46,7 +46,9 @@ class Recipe:
                 "model_sha256",
                 *_DRAWN,
             } - recipe.body.keys()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise BadInput(f"{path} can't be read ({error.strerror}); check the path") from error
+        except (ValueError, KeyError, TypeError) as error:
             raise BadInput(
                 f"{path} is not a song's song.json ({error}); give one from songs/<batch>/songs/"
             ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 from rich.console import Group
 from rich.text import Text
@@ -16,75 +16,122 @@ from orchestrator.sources import sample_rate
 
 NODES_SHOWN = 8
 LOG_EVERY_S = 60.0
+PACE_S = 60.0
+"""Speeds are those of so many last seconds: workers come and go."""
+
+
+class Pace:
+    """Samples a second of late."""
+
+    def __init__(self) -> None:
+        self._heard: deque[tuple[float, int]] = deque()
+        self._sum, self._since = 0, 0.0
+
+    def add(self, now: float, samples: int) -> None:
+        """Samples that were made in about the second before `now`, in seconds of any clock."""
+        if not self._heard and not self._sum:
+            self._since = now - 1
+        self._heard.append((now, samples))
+        self._sum += samples
+
+    def at(self, now: float) -> float:
+        """Samples a second, up to now."""
+        while self._heard and self._heard[0][0] < now - PACE_S:
+            self._since, samples = self._heard.popleft()
+            self._sum -= samples
+        return self._sum / max(1.0, now - self._since)
 
 
 class SongMeter:
     """Hears of all that is made."""
 
-    def __init__(self, name: str, missing: list[PlannedSong], log: EventLog) -> None:
+    def __init__(
+        self, name: str, missing: list[PlannedSong], log: EventLog, clock: Clock | None = None
+    ) -> None:
         """`missing` are the songs to make, one at least."""
         self.engine = "starting"
         self.pool: SongPool | None = None
-        self._name, self._songs, self._clock, self._log = name, len(missing), Clock(), log
+        self._name, self._log, self._clock = name, log, clock or Clock()
         rates = {
             key: sample_rate(at) for key, at in {s.checkpoint.key: s.checkpoint for s in missing}.items()
         }
         self._rate = min(rates.values())
-        self._total = sum(round(song.recipe["seconds"] * rates[song.checkpoint.key]) for song in missing)
-        self._made, self._earlier, self._finished = 0, 0, 0
-        self._nodes, self._since = Counter[str](), dict[str, float]()
+        self._lengths = {
+            song.id: max(1, round(song.recipe["seconds"] * rates[song.checkpoint.key])) for song in missing
+        }
+        self._at, self._finished = dict.fromkeys(self._lengths, 0), set[str]()
+        self._pace, self._nodes = Pace(), dict[str, Pace]()
         self._logged = 0.0
 
     def add(self, said: Progress, node: str) -> None:
         """An actor on a node made samples, or finished a song."""
-        self._since.setdefault(node, max(0.0, self._clock.seconds - 1))
-        self._made += said.samples
-        self._earlier += said.resumed
-        self._nodes[node] += said.samples
-        self._finished += said.finished is not None
-        if self._clock.seconds - self._logged > LOG_EVERY_S:
-            self._logged = self._clock.seconds
-            self._log.add("progress", songs=self._finished, of=self._songs, samples_per_s=round(self.speed), **{
-                f"node-{node}": round(speed) for node, _, speed in self.by_node()
-            })  # fmt: skip
+        now = self._clock.seconds
+        self._at |= said.at
+        if said.samples:
+            self._pace.add(now, said.samples)
+            self._nodes.setdefault(node, Pace()).add(now, said.samples)
+        if said.finished is not None:
+            self._finished.add(said.finished)
+        if now - self._logged > LOG_EVERY_S:
+            self._logged = now
+            left = self.seconds_left
+            self._log.add(
+                "progress",
+                songs=len(self._finished),
+                of=len(self._lengths),
+                workers=self.pool.alive if self.pool else 0,
+                samples_per_s=round(self.speed),
+                left_s=None if left is None else round(left),
+                **{f"node-{node}": round(speed) for node, _, speed in self.by_node()},
+            )
 
     @property
     def speed(self) -> float:
-        """Samples a second of all actors together, since the first of them spoke."""
-        began = min(self._since.values(), default=self._clock.seconds)
-        return self._made / max(1e-3, self._clock.seconds - began)
+        """Samples a second of all actors together."""
+        return self._pace.at(self._clock.seconds)
+
+    @property
+    def done(self) -> int:
+        """Samples that need not be made any more: made by whomever and not lost since, or given up with their song."""
+        over = self._over
+        return sum(length if song in over else self._at[song] for song, length in self._lengths.items())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last sample is made, at the speed of late; None when nothing is being made."""
+        left = sum(self._lengths.values()) - self.done
+        return left / self.speed if self.speed else None
 
     def by_node(self) -> list[tuple[str, int, float]]:
-        """(node, actors, samples a second since it first spoke) of every node with an actor that is ready."""
+        """(node, actors, samples a second) of every node with an actor that is ready and has made something."""
         actors = Counter(self.pool.nodes.values()) if self.pool else Counter[str]()
         return [
-            (node, count, self._nodes[node] / max(1e-3, self._clock.seconds - self._since[node]))
+            (node, count, self._nodes[node].at(self._clock.seconds))
             for node, count in sorted(actors.items())
-            if node in self._since
+            if node in self._nodes
         ]
 
     def line(self) -> str:
         """All of it in one line."""
-        text = f"songs {self._name}{self._clock}: {self._finished} of {self._songs}"
-        if not self._made or self.pool is None:
+        text = f"songs {self._name}{self._clock}: {len(self._finished)} of {len(self._lengths)}"
+        if self.pool is None:
             return f"{text}; {self.engine}"
-        left = max(0, self._total - self._made - self._earlier) / max(1e-3, self.speed)
-        eta = f"; {span(left)} left" if self._finished < self._songs else ""
-        workers = f"{self.pool.alive} worker{'s' if self.pool.alive != 1 else ''}"
+        text += f" ({len(self.pool.failed)} failed)" if self.pool.failed else ""
+        if not any(self._at.values()):
+            return f"{text}; {self._waiting if self.pool.waiting and not self.pool.alive else self.engine}"
         nodes = len(set(self.pool.nodes.values()))
-        where = f" on {nodes} nodes" if nodes > 1 else ""
-        return f"{text}; {workers}{where}, {self.speed:,.0f} samples/s, {self.speed / self._rate:.2f} x real time{eta}"
+        workers = _count(self.pool.alive) + (f" on {nodes} nodes" if nodes > 1 else "")
+        workers += f" ({self._waiting})" if self.pool.waiting else ""
+        speed = self.speed
+        return f"{text}; {workers}, {speed:,.0f} samples/s, {speed / self._rate:.2f} x real time{self._left}"
 
     def render(self) -> Group:
         """A bar, the line, and a line a node where there are several."""
-        lines = [bar(self._made + self._earlier, self._total), Text(self.line(), style="dim")]
+        lines = [bar(self.done, sum(self._lengths.values())), Text(self.line(), style="dim")]
         nodes = self.by_node()
         if len(nodes) > 1:
             lines += [
-                Text(
-                    f"  {node}: {actors} worker{'s' if actors != 1 else ''}, {speed:,.0f} samples/s",
-                    style="dim",
-                )
+                Text(f"  {node}: {_count(actors)}, {speed:,.0f} samples/s", style="dim")
                 for node, actors, speed in nodes[:NODES_SHOWN]
             ]
         if len(nodes) > NODES_SHOWN:
@@ -92,3 +139,26 @@ class SongMeter:
                 Text(f"  and {len(nodes) - NODES_SHOWN} nodes more, in {self._log.path}", style="dim")
             )
         return Group(*lines)
+
+    @property
+    def _over(self) -> set[str]:
+        return self._finished | (self.pool.failed.keys() if self.pool else set())
+
+    @property
+    def _waiting(self) -> str:
+        assert self.pool
+        return f"{self.pool.waiting} {'wait' if self.pool.waiting > 1 else 'waits'} for a place"
+
+    @property
+    def _left(self) -> str:
+        """What is still to come, for a person."""
+        unfinished, left = self._lengths.keys() - self._over, self.seconds_left
+        if not unfinished:
+            return ""
+        if all(self._at[song] >= self._lengths[song] for song in unfinished):
+            return "; writing and measuring the last"
+        return "" if left is None else f"; {span(left)} left"
+
+
+def _count(workers: int) -> str:
+    return f"{workers} worker{'s' if workers != 1 else ''}"

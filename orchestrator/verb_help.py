@@ -31,7 +31,7 @@ class Verbs(TyperGroup):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             close = difflib.get_close_matches(args[0], self.commands, 1)
             nearest = f"did you mean {close[0]}? " if close else ""
-            ctx.fail(f"there is no verb {args[0]!r}; {nearest}The verbs: {', '.join(self.commands)}")
+            ctx.fail(f"there is no verb {args[0]!r}; {nearest}there are: {', '.join(self.commands)}")
         return super().resolve_command(ctx, args)
 
 

@@ -16,6 +16,7 @@ from samplernn.errors import BadInput
 from samplernn.measures import band_levels, variety
 
 ALBUM = "album.yaml"
+NAMED = 3
 MOST_SILENCE, MOST_CLIPPED = 0.25, 0.01
 
 
@@ -77,7 +78,8 @@ def propose(
     on_progress(len(songs), len(songs))
     sound = [one for one in heard if one.fault is None]
     if not sound:
-        faults = "; ".join(f"{one.track.song} {one.fault}" for one in heard)
+        faults = "; ".join(f"{one.track.song} {one.fault}" for one in heard[:NAMED])
+        faults += f"; and {len(heard) - NAMED} more" if len(heard) > NAMED else ""
         raise BadInput(f"no song of {config.songs} can be proposed: {faults}; generate others")
     chosen = choose(sound, count)
     if not folder.create(ALBUM, _yaml(config, chosen)):  # another command was faster

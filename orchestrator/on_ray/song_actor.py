@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ from samplernn.quantize import encode
 from samplernn.schedule import parse_schedule
 
 REPORT_EVERY_S = 1.0
+COMMIT_EVERY_S = 120.0
+"""What a large model makes in a minute may be less than a second of each song: not more than this is lost either."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Progress:
 
     samples: int
     """Samples made since it last spoke."""
+    at: dict[str, int] = field(default_factory=dict)
+    """How far each song is that it is making, in samples: those made elsewhere too, and none of a take given up."""
     finished: str | None = None
     """A song that is now committed."""
     resumed: int = 0
@@ -76,18 +80,19 @@ class _Making:
     take: int = 0
     start: int = 0
     """First sample of what is pending."""
+    stop: int = 0
+    """The sample after the last."""
     resumed: int = 0
     """The sample that it was taken up at here."""
     pending: list[Pcm] = field(default_factory=list)
+    kept: float = field(default_factory=time.monotonic)
+    """When it was last committed."""
 
     def hear(self, block: Block) -> None:
         if block.start == 0:
-            self.take, self.start, self.pending, self.parts.chain = block.take, 0, [], []
+            self.take, self.start, self.stop, self.pending, self.parts.chain = block.take, 0, 0, [], []
         self.pending.append(block.pcm)
-
-    @property
-    def stop(self) -> int:
-        return self.start + sum(len(pcm) for pcm in self.pending)
+        self.stop += len(block.pcm)
 
 
 class SongActor:
@@ -166,13 +171,14 @@ class SongActor:
             made += len(block.pcm)
             if block.last:
                 self._finish(making.pop(block.song), block)
-                yield Progress(made, one.planned.id, one.resumed)
+                yield Progress(made, {one.planned.id: one.stop}, one.planned.id, one.resumed)
             else:
-                if one.stop - one.start >= self._run.commit_seconds * self._about.sample_rate:
+                enough = one.stop - one.start >= self._run.commit_seconds * self._about.sample_rate
+                if enough or time.monotonic() - one.kept >= COMMIT_EVERY_S:
                     self._keep(one, block)
                 if time.monotonic() - spoke < REPORT_EVERY_S:
                     continue
-                yield Progress(made)
+                yield Progress(made, {one.planned.id: one.stop for one in making.values()})
             made, spoke = 0, time.monotonic()
 
     def _open(self, planned: PlannedSong) -> _Making:
@@ -180,14 +186,14 @@ class SongActor:
         state = parts.load()
         one = _Making(planned, parts, state)
         if parts.chain:
-            one.take, one.start = parts.chain[-1].take, parts.chain[-1].stop
-            one.resumed = one.start
+            one.take = parts.chain[-1].take
+            one.start = one.stop = one.resumed = parts.chain[-1].stop
         return one
 
     def _keep(self, one: _Making, block: Block) -> None:
         part = Part(one.take, one.start, one.stop)
         one.parts.add(part, np.concatenate(one.pending), self._about.sample_rate, block.save())
-        one.start, one.pending = part.stop, []
+        one.start, one.pending, one.kept = part.stop, [], time.monotonic()
 
     def _song(self, recipe: dict[str, Any], state: Any) -> Song:
         temperature = recipe["temperature"]
@@ -221,7 +227,7 @@ class SongActor:
         commit_song(
             self._workspace.song(self._batch, one.planned.id),
             one.planned,
-            (pcm for part in (one.parts.audio(), [np.concatenate(one.pending)]) for pcm in part),
+            lambda: chain(one.parts.audio(), [np.concatenate(one.pending)]),
             sample_rate=self._about.sample_rate,
             engine=self._engine.engine_id,
             take=block.take,

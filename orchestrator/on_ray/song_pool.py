@@ -2,7 +2,7 @@
 
 ray.util.ActorPool loses the work of a dead actor and never replaces it; here a dead actor's unfinished songs go back to
 the queue, and whoever takes them goes on from what was committed of them. Each actor keeps its model as long as there
-are songs for it. Actors are added while the cluster grows.
+are songs for it. Actors are added while the cluster grows; one for which there is no place waits, and holds no songs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
+from cluster.connect import Unreachable, resources
 from orchestrator.config import GenerateRun
 from orchestrator.journal import Journal
 from orchestrator.on_ray.song_actor import Progress, Ready, SongActor
@@ -30,7 +31,9 @@ from samplernn.memory import is_out_of_memory
 POLL_S = 0.5
 GROW_EVERY_S = 5.0
 LOADING_S = 600.0
-"""The least patience with a worker that is being placed, or loads its model."""
+"""The least patience with a worker that loads its model."""
+STARTING_S = 30.0
+"""Songs are left for a new worker, where there is a place for it, as long as this."""
 WAITING_PER_ACTOR = 1
 """Songs given to an actor beyond its places, so that a place that falls free is taken at once."""
 _NODE_LOST = ("node has died", "never ran")
@@ -44,6 +47,8 @@ class _Worker:
 
     number: int
     actor: Any
+    placing: Any
+    """Answers as soon as Ray has found a place for it; None from then on."""
     checkpoint: str | None = None
     """Key of the checkpoint whose model it holds, or is loading."""
     loading: Any = None
@@ -58,7 +63,7 @@ class _Worker:
     @property
     def busy(self) -> Any:
         """What it will say next: a reference to wait for; None when it is idle."""
-        return self.loading if self.loading is not None else self.making
+        return next((one for one in (self.placing, self.loading, self.making) if one is not None), None)
 
 
 class SongPool:
@@ -70,20 +75,20 @@ class SongPool:
         batch: str,
         run: GenerateRun,
         *,
-        capacity: Callable[[], int],
         gpus: float,
         agree: Callable[[Ready], None],
         progress: Callable[[Progress, str], None],
         tick: Callable[[], None],
         log: Callable[..., None] = lambda event, **what: None,
     ) -> None:
-        """`capacity()` is how many actors there is room for now; `agree` may refuse an actor's engine by raising.
+        """An actor takes `gpus` of a GPU, or a CPU core where that is 0; `agree` may refuse its engine by raising.
 
         `progress` hears of all that is made, and on which node; `tick` is called at every turn; `log` gets every event.
         """
         actor: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_concurrency=2)(SongActor)
         self._make_actor: Callable[[], Any] = lambda: actor.remote(workspace, batch, self._run)
-        self._workspace, self._batch, self._run, self._capacity = workspace, batch, run, capacity
+        self._workspace, self._batch, self._run = workspace, batch, run
+        self._takes, self._places = "GPU" if gpus else "CPU", 0
         self._agree, self._progress, self._tick = agree, progress, tick
         self._journal, self._log = Journal(workspace.batch(batch)), log
         self._numbers, self._workers = count(1), list[_Worker]()
@@ -101,6 +106,11 @@ class SongPool:
     def alive(self) -> int:
         """Actors that are ready."""
         return len(self.pids)
+
+    @property
+    def waiting(self) -> int:
+        """Actors that the cluster has no place for."""
+        return sum(worker.placing is not None for worker in self._workers) - self._coming
 
     def run(self, songs: list[PlannedSong]) -> None:
         """Make every song or note why it failed."""
@@ -126,10 +136,22 @@ class SongPool:
         return sum(len(queue) for queue in self._queues.values())
 
     def _grow(self) -> None:
-        """One actor a place in the cluster, and no more than there are songs left."""
+        """An actor a place in the cluster or as many as are asked for, and no more than there are songs left."""
+        self._places = int(resources().get(self._takes, 0))
         left = self._queued + sum(len(worker.songs) for worker in self._workers)
-        while len(self._workers) < min(max(1, self._capacity()), left):
-            self._workers.append(_Worker(next(self._numbers), self._make_actor()))
+        while len(self._workers) < min(max(1, self._run.actors or self._places), left):
+            actor = self._make_actor()
+            self._workers.append(_Worker(next(self._numbers), actor, actor.__ray_ready__.remote()))
+
+    @property
+    def _coming(self) -> int:
+        """New workers for which there is a place: they are about to take songs."""
+        placed = sum(worker.placing is None for worker in self._workers)
+        young = sum(
+            worker.placing is not None and time.monotonic() - worker.heard < STARTING_S
+            for worker in self._workers
+        )
+        return min(young, max(0, self._places - placed))
 
     def _turn(self, worker: _Worker) -> None:
         """Take what a worker has to say without waiting; give it songs, or replace it when it died or hangs."""
@@ -140,11 +162,16 @@ class SongPool:
         except (*_DEAD, RayTaskError) as error:
             self._replace(worker, error)
             return
+        if worker.placing is not None:
+            return
         patience = self._run.patience if worker.loading is None else max(self._run.patience, LOADING_S)
         if worker.busy is not None and time.monotonic() - worker.heard > patience:
             self._replace(worker, TimeoutError(f"no sign of progress for {patience:g} s"))
 
     def _listen(self, worker: _Worker) -> None:
+        if worker.placing is not None and ray.wait([worker.placing], timeout=0)[0]:
+            ray.get(worker.placing)
+            worker.placing, worker.heard = None, time.monotonic()
         if worker.loading is not None and ray.wait([worker.loading], timeout=0)[0]:
             self._greet(worker, ray.get(worker.loading))
         while worker.making is not None and ray.wait([worker.making], timeout=0)[0]:
@@ -202,7 +229,7 @@ class SongPool:
         """How many songs a worker may take: its places and one more, and no more than its share of what is left."""
         alike = [other for other in self._workers if other.checkpoint == worker.checkpoint]
         left = len(queue) + sum(len(other.songs) for other in alike)
-        most = min(worker.slots + WAITING_PER_ACTOR, -(-left // len(alike)))
+        most = min(worker.slots + WAITING_PER_ACTOR, -(-left // (len(alike) + self._coming)))
         return max(0, min(len(queue), most - len(worker.songs)))
 
     def _load(self, worker: _Worker) -> None:
@@ -231,17 +258,20 @@ class SongPool:
         free = any(text in str(error) for text in _NODE_LOST) or (full and self._halve(worker))
         for song in worker.songs.values():
             self._again(song, free, reason)
-        if not worker.songs and not free:  # it died while it loaded the model
+        if not worker.songs and not free:  # it died while it started, or loaded the model
             self._tries[""] += 1
             if self._tries[""] > self._run.retries:
-                raise error
+                raise Unreachable(
+                    f"{self._tries['']} workers died before they made anything, the last of: {reason}; "
+                    "doctor says what is wrong with this machine, doctor --cluster with the others"
+                ) from error
         self._grow()
 
     def _again(self, song: PlannedSong, free: bool, reason: str) -> None:
         """Back into the queue, unless it was committed just before, or was tried too often."""
         if is_made(self._workspace, self._batch, song.id):
             self._tell("song", song=song.id, worker=None, resumed=None)
-            self._progress(Progress(0, song.id), "")
+            self._progress(Progress(0, finished=song.id), "")
             return
         self._tries[song.id] += not free
         if self._tries[song.id] > self._run.retries:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,18 @@ from orchestrator.asked import songs_asked
 from orchestrator.audition.room import Room
 from orchestrator.config import GenerateJob, GenerateRun, SongAudio, SweepConfig
 from orchestrator.drift import check_same_config
+from orchestrator.event_log import EventLog
 from orchestrator.generate import generate
 from orchestrator.journal import Journal, read_journal
 from orchestrator.lease import hold
 from orchestrator.live import console
+from orchestrator.node_check import code_digest
 from orchestrator.on_ray.song_actor import SongActor
 from orchestrator.on_ray.song_pool import SongPool
 from orchestrator.picks import Mark, add_mark
 from orchestrator.plan import plan
 from orchestrator.recipe import Recipe
+from orchestrator.song_meter import SongMeter
 from orchestrator.songs import is_made, plan_songs
 from orchestrator.sources import Checkpoint, Source, choose_sources
 from orchestrator.trials import SweepView
@@ -43,6 +47,7 @@ from samplernn.errors import BadInput
 from samplernn.flac import decode_flac
 from samplernn.model import SampleRNN
 from samplernn.song_file import check_format
+from samplernn.storage import Storage
 from samplernn.train import train
 from tests.made import tiny_experiment, write_dataset
 from tests.orchestrator.test_cli import run
@@ -92,7 +97,7 @@ def parts_of(workspace, name):
 
 def pool_of(workspace, name, progress, **run) -> SongPool:
     return SongPool(
-        workspace, name, GenerateRun(**run), capacity=lambda: 2, gpus=0, agree=lambda ready: None, progress=progress,
+        workspace, name, GenerateRun(**{"actors": 2, **run}), gpus=0, agree=lambda ready: None, progress=progress,
         tick=lambda: None,
     )  # fmt: skip
 
@@ -134,6 +139,11 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
     assert body["recipe"]["seed"] == 7
     assert body["recipe"]["temperature"] == 0.9
     assert body["recipe"]["high_pass_hz"] == CUTOFF_HZ
+    assert body["versions"]["code"] == code_digest()
+    assert abs(body["measures"]["dc"]) < 1e-4
+    assert body["measures"].keys() >= {
+        "lufs", "peak_dbfs", "silence", "flatness", "centroid_hz", "repetition", "along",
+    }  # fmt: skip
     with soundfile.SoundFile(io.BytesIO(commit.read_file(folder, "song.flac"))) as audio:
         assert json.loads(audio.comment) == body["recipe"]
         assert audio.frames == round(SECONDS * audio.samplerate) == body["samples"]
@@ -143,6 +153,12 @@ def test_songs_carry_their_recipe_and_running_again_makes_only_what_is_missing(w
     assert generate(workspace, wanted, GenerateRun(actors=2), console()) == {}
     assert songs_of(workspace, "few") == before
     assert "2 of 3 songs are there" in capsys.readouterr().out
+    more = job("few", songs=5, temperature=0.9, seed=7)
+    assert generate(workspace, more, GenerateRun(actors=2), console()) == {}
+    assert "3 of 5 songs are there" in capsys.readouterr().out
+    grown = songs_of(workspace, "few")
+    assert list(grown) == ["0000", "0001", "0002", "0003", "0004"]
+    assert {song: grown[song] for song in before} == before
     with pytest.raises(BadInput, match=r"generate\.seconds: 1\.5 -> 2"):
         generate(
             workspace,
@@ -175,7 +191,8 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     before = songs_of(workspace, "riffs")
     first, second = (pcm(data) for data in before.values())
     prompted = round(0.75 * 16_000)
-    assert (first[:prompted] == second[:prompted]).all()
+    (moved,) = set((first[:prompted].astype(int) - second[:prompted]).tolist())
+    assert abs(moved) < 50, "of the prompt, only the mean may differ: each song's is taken out"
     assert first[:prompted].std() > 1000
     assert (first[prompted:] != second[prompted:]).any()
     body = json.loads(commit.read_file(workspace.song("riffs", "0000"), "song.json"))
@@ -199,7 +216,7 @@ def test_songs_go_on_from_a_prompt_that_their_batch_keeps(workspace, ray_local, 
     body["recipe"]["high_pass_hz"] = 20.0
     recipe = tmp_path / "song.json"
     recipe.write_text(json.dumps(body))
-    with pytest.raises(BadInput, match=r"high_pass_hz 20\.0 and this version writes songs with 5"):
+    with pytest.raises(BadInput, match=r"high_pass_hz 20\.0 and this version writes songs with 8"):
         generate(workspace, asked.job, asked.run, console(), Recipe.read(str(recipe)))
 
 
@@ -337,6 +354,49 @@ def test_three_checkpoints_on_two_workers_are_loaded_as_rarely_as_can_be(workspa
     assert len(set(loads)) == len(loads) <= len(steps) + 1
 
 
+def test_workers_without_a_place_hold_no_songs_back(workspace, ray_local):
+    """Ray has two cores: two of four workers wait, and the others share all songs."""
+    side_by_side, waiting = [], []
+
+    def look(said, node):
+        side_by_side.append(len(said.at) if said.finished is None else 0)
+        waiting.append((pool.alive, pool.waiting))
+
+    pool = pool_of(workspace, "crowded", look, actors=4, slots=6, backend="torch", measures=False)
+    wanted = GenerateJob(name="crowded", sweep="toy", generate=GenerateConfig(songs=12, seconds=4))
+    pool.run(plan_songs(choose_sources(workspace, wanted)))
+    assert pool.failed == {}
+    assert max(side_by_side) == 6
+    assert waiting[-1] == (2, 2)
+    kinds = [entry["kind"] for entry in read_journal(workspace.batch("crowded"))]
+    assert (kinds.count("worker"), kinds.count("lost"), kinds.count("song")) == (2, 0, 12)
+
+
+def test_pool_waits_for_a_place_says_so_and_goes_on_when_there_is_one(
+    workspace, ray_local, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.STARTING_S", 0.0)
+    songs, lines = plan_songs(choose_sources(workspace, job("patient", songs=2))), []
+    other = ray_local.remote(num_cpus=2)(Counter).remote()
+    ray_local.get(other.__ray_ready__.remote())
+    with EventLog(Storage.open(str(tmp_path))) as log:
+        meter = SongMeter("patient", songs, log)
+
+        def look():
+            lines.append(meter.line())
+            if "waits for a place" in lines[-1]:
+                ray_local.kill(other)
+
+        meter.pool = pool = SongPool(
+            workspace, "patient", GenerateRun(actors=1, measures=False), gpus=0, agree=lambda ready: None,
+            progress=meter.add, tick=look,
+        )  # fmt: skip
+        pool.run(songs)
+    assert any(line.endswith("0 of 2; 1 waits for a place") for line in lines)
+    assert "2 of 2; 1 worker, " in lines[-1]
+    assert pool.failed == {}
+
+
 @pytest.mark.system
 def test_hung_actor_is_killed_and_its_songs_go_on(workspace, ray_local):
     assert generate(workspace, job("awake", songs=3), GenerateRun(actors=1, backend="torch"), console()) == {}
@@ -437,7 +497,7 @@ def test_worker_out_of_memory_gets_half_the_places_and_its_songs_go_on(workspace
     monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
     monkeypatch.setattr("orchestrator.on_ray.song_actor.REPORT_EVERY_S", 0.0)
     pool = SongPool(
-        workspace, "tight", GenerateRun(slots=12, commit_seconds=0.25, retries=0), capacity=lambda: 1, gpus=0,
+        workspace, "tight", GenerateRun(actors=1, slots=12, commit_seconds=0.25, retries=0), gpus=0,
         agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
     )  # fmt: skip
     pool.run(plan_songs(choose_sources(workspace, job("tight", songs=8))))
@@ -454,8 +514,8 @@ def test_worker_out_of_memory_gets_half_the_places_and_its_songs_go_on(workspace
 def test_out_of_memory_fails_songs_whose_samples_depend_on_the_places(workspace, ray_local, monkeypatch):
     monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Starved)
     pool = SongPool(
-        workspace, "fixed", GenerateRun(slots=4, commit_seconds=0.25, retries=0, backend="torch"),
-        capacity=lambda: 1, gpus=0, agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
+        workspace, "fixed", GenerateRun(actors=1, slots=4, commit_seconds=0.25, retries=0, backend="torch"),
+        gpus=0, agree=lambda ready: None, progress=lambda said, node: None, tick=lambda: None,
     )  # fmt: skip
     pool.run(plan_songs(choose_sources(workspace, job("fixed", songs=2))))
     assert list(pool.failed) == ["0000", "0001"]
@@ -530,6 +590,8 @@ def test_two_commands_on_one_batch_and_no_songs_at_all_are_refused(workspace):
         generate(workspace, job("busy"), GenerateRun(), console())
     with pytest.raises(BadInput, match=r"generate\.songs"):
         songs_asked(["toy", "songs=0"])
+    with pytest.raises(BadInput, match=r"unknown key prompt; did you mean generate\.prompt\.path\?"):
+        songs_asked(["toy", "prompt=riff.wav"])
 
 
 def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
@@ -554,6 +616,36 @@ def test_damaged_part_is_not_gone_on_from(workspace, tmp_path):
     made = sum(said.samples for said in again.make(songs))
     assert 0 < made < round(SECONDS * 16_000)
     assert songs_of(workspace, "torn") == songs_of(workspace, "whole")
+
+
+def test_slow_model_s_songs_are_kept_by_the_clock_too(workspace, ray_local, monkeypatch):
+    monkeypatch.setattr("orchestrator.on_ray.song_actor.COMMIT_EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.on_ray.song_actor.REPORT_EVERY_S", 0.0)
+    songs = plan_songs(choose_sources(workspace, job("slow", songs=1)))
+    actor = SongActor(workspace, "slow", GenerateRun(commit_seconds=3600, backend="torch"))
+    actor.load(songs[0].checkpoint)
+    making = actor.make(songs)
+    told = next(making)
+    assert parts_of(workspace, "slow") == [f"0000/000-{0:012d}-{told.samples:012d}"]
+    making.close()
+    again = SongActor(workspace, "slow", GenerateRun(backend="torch"))
+    again.load(songs[0].checkpoint)
+    assert [said.resumed for said in again.make(songs) if said.finished] == [told.samples]
+
+
+def test_batch_with_other_sections_is_refused_by_the_setting_that_differs(tmp_path):
+    folder = Workspace.open(str(tmp_path)).batch("two")
+    sections = [{"sweep": "toy", "generate": {"songs": songs, "seconds": 4}} for songs in (2, 3)]
+    check_same_config(folder, CONFIG, GenerateJob(name="two", sweep="toy", sections=sections), free="songs")
+    sections[0]["generate"]["songs"] = 20
+    check_same_config(folder, CONFIG, GenerateJob(name="two", sweep="toy", sections=sections), free="songs")
+    sections[1]["generate"]["temperature"] = 0.9
+    with pytest.raises(
+        BadInput, match=r"another config: sections\.2\.generate\.temperature: 1\.0 -> 0\.9\. Use"
+    ):
+        check_same_config(
+            folder, CONFIG, GenerateJob(name="two", sweep="toy", sections=sections), free="songs"
+        )
 
 
 @pytest.mark.parametrize(
