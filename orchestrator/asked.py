@@ -36,12 +36,24 @@ PRESETS = Path(__file__).parent.parent / "configs" / "model"
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
-    """`ingest FOLDER name=value ...`; the dataset is named for the folder, or what stands before a pattern's stars."""
-    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
+    """`ingest FOLDER name=value ...`; the dataset is named for the folder, the file, or what is before the stars.
 
+    Raises BadInput, among others, for a second place: a pattern without quotes is several words.
+    """
+    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
+    from samplernn.audio import SUFFIXES
+
+    second = next((word for word in words if "=" not in word and Path(word).exists()), None)
+    if second is not None:
+        raise BadInput(
+            f"{second!r} is a second place, and ingest takes one; give the folder that holds both, "
+            "or put a pattern in quotes ('music/*.flac')"
+        )
     source = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
-    return _built(IngestConfig, {"name": as_name(plain[-1] if plain else ""), "source": source}, words)
+    last = Path(plain[-1] if plain else "")
+    name = last.stem if last.suffix.lower() in SUFFIXES else last.name
+    return _built(IngestConfig, {"name": as_name(name), "source": source}, words)
 
 
 def export_asked(words: list[str]) -> ExportConfig:

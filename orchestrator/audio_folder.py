@@ -53,9 +53,9 @@ class Found:
 def scan(source: str) -> Found:
     """Look through a folder and the folders in it; hidden files are passed over in silence.
 
-    `source` is a folder, a pattern (music/**/*.flac) or a URI that pyarrow.fs opens (s3://, gs://). A link to a file
-    inside the folder is followed, a link to a folder or out of the folder is not. Raises BadInput when there is no
-    such folder, or nothing in it that could be audio, or its ranges.csv is wrong.
+    `source` is a folder, a file, a pattern (music/**/*.flac) or a URI that pyarrow.fs opens (s3://, gs://). A link to
+    a file inside the folder is followed, a link to a folder or out of the folder is not. Raises BadInput when there is
+    no such folder, or nothing in it that could be audio, or its ranges.csv is wrong.
     """
     found = _look(source)
     found.audio.sort(key=lambda file: file.path)
@@ -77,22 +77,36 @@ def _look(source: str) -> Found:
             return _look_remote(storage)
         source = str(storage.local)
     root, matching = Path(source).expanduser(), None
-    if not root.exists() and MAGIC.search(source):
-        matching = {os.fsencode(os.path.realpath(path)) for path in glob.glob(str(root), recursive=True)}  # noqa: PTH207
-        plain = itertools.takewhile(lambda part: not MAGIC.search(part), root.parts)
-        root = Path(*plain)
+    if root.is_file():
+        root, matching = root.parent, [root]
+    elif not root.exists() and MAGIC.search(source):
+        matching = [Path(path) for path in glob.glob(str(root), recursive=True)]  # noqa: PTH207
+        root = Path(*itertools.takewhile(lambda part: not MAGIC.search(part), root.parts))
     if not root.exists():
         raise BadInput(f"there is no folder {source}; give the folder that holds your audio files")
     if not root.is_dir():
-        raise BadInput(f"{source} is not a folder; give the folder that holds it")
-    root = root.resolve()
+        raise BadInput(
+            f"{source} is neither a folder nor a file; give the folder that holds your audio files"
+        )
+    given, root = root, root.resolve()
     table = root / RANGES
     found = Found(root, ranges=read_ranges(table.read_bytes()) if table.is_file() else {})
     _walk(os.fsencode(root), found)
     if matching is not None:
-        found.audio[:] = [file for file in found.audio if os.path.realpath(file.path) in matching]
-        found.skipped.clear()  # a pattern says itself what it wants
+        _keep(found, matching, given)
     return found
+
+
+def _keep(found: Found, matching: list[Path], given: Path) -> None:
+    """Keep of a folder, which was `given` in the same words, what is matching, and why that is not taken."""
+    real = {os.fsencode(os.path.realpath(path)) for path in matching}
+    kept = [file for file in found.audio if os.path.realpath(file.path) in real]
+    for name in {file.name for file in found.audio} - {file.name for file in kept}:
+        found.ranges.pop(name, None)
+    found.audio[:] = kept
+    below = {path.relative_to(given) for path in matching}
+    names = {printable(os.fsencode(part)) for path in below for part in (path, *path.parents)}
+    found.skipped[:] = [row for row in found.skipped if row["path"] in names]
 
 
 def _look_remote(storage: Storage) -> Found:

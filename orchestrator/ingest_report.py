@@ -80,9 +80,13 @@ class Report:
             if gap is None
             else f"at least {gap / rate:.3f} s lie between two splits of a track"
         )
+        alike = (
+            f"; the two most alike tracks measure {proof['most_alike_tracks']:.2f} (copies measure 0.98 and more and "
+            "are left out)"
+        )
         yield (
-            f"Proof: {proof['samples_in_two_splits']:,} samples are in two splits; {apart}; the two most alike tracks "
-            f"measure {proof['most_alike_tracks']:.2f} (copies measure 0.98 and more and are left out)"
+            f"Proof: {proof['samples_in_two_splits']:,} samples are in two splits; {apart}"
+            f"{alike if len(self.card['tracks']) > 1 else ''}"
         )
 
     def _tracks(self, most: int | None) -> Iterator[str]:

@@ -42,6 +42,9 @@ def writing(folder: Storage, **about: Any) -> Iterator[Writing]:
     """A commit whose files are written one after the other; its manifest is written when the block ends well."""
     commit = Writing(folder)
     yield commit
+    folder.flush(
+        commit.listing
+    )  # all at once: the manifest alone must not be there before what it vouches for
     write_record(folder, MANIFEST, {"schema": SCHEMA, "files": commit.listing, "about": about})
 
 
@@ -54,13 +57,13 @@ class Writing:
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file whole."""
-        self.folder.write(name, data)
-        self.listing[name] = {"bytes": len(data), "sha256": sha256(data)}
+        with self.file(name) as sink:
+            sink.write(data)
 
     @contextmanager
     def file(self, name: str) -> Iterator[Sink]:
         """Write a file of any length in pieces."""
-        with self.folder.writing(name) as sink:
+        with self.folder.writing(name, flush=False) as sink:
             yield sink
         self.listing[name] = {"bytes": sink.bytes, "sha256": sink.sha256}
 

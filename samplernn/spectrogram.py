@@ -6,6 +6,7 @@ half the sample rate, so that an octave is equally tall everywhere.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 Pcm = npt.NDArray[np.int16]
 Levels = npt.NDArray[np.float64]
+Frames = npt.NDArray[np.float32]
 
 
 class Samples(Protocol):
@@ -28,7 +30,7 @@ PIXELS_PER_SECOND = 24
 MIN_WIDTH, MAX_WIDTH = 120, 1600
 RANGE_DB, QUIET_DB = 66.0, -48.0
 GAMMA = 1.3
-VERSION = 1
+VERSION = 2
 """Raised whenever the same PCM would give another picture."""
 FRAME = 2048
 """Samples of one spectrum."""
@@ -54,7 +56,7 @@ def spectrogram(pcm: Samples, sample_rate: int, height: int = 160, widest: int =
     """
     columns = width(len(pcm), sample_rate, widest)
     weights = rows_from_bins(height, sample_rate)
-    window = np.hanning(FRAME) * (2 / np.hanning(FRAME).sum())
+    window = hann()
     most = _FRAMES_PER_COLUMN if widest == MAX_WIDTH else 2
     per_column = int(np.clip(-(-len(pcm) * 2 // (columns * FRAME)), 2, most))
     centres = (np.arange(columns * per_column) + 0.5) * len(pcm) / (columns * per_column)
@@ -62,7 +64,7 @@ def spectrogram(pcm: Samples, sample_rate: int, height: int = 160, widest: int =
     power = np.empty((height, columns))
     for first in range(0, columns, _COLUMNS_AT_ONCE):
         block = middles[first * per_column : (first + _COLUMNS_AT_ONCE) * per_column]
-        bins = np.abs(np.fft.rfft(_frames(pcm, block) * window, axis=1)) ** 2
+        bins = bin_powers(_frames(pcm, block) * window)
         bins = bins.reshape(-1, per_column, bins.shape[1]).mean(axis=1)
         power[:, first : first + len(bins)] = weights @ bins.T
     return np.asarray(10 * np.log10(power + 1e-12))
@@ -78,9 +80,21 @@ def shades(levels: Levels, pcm: Samples, rms: float | None = None) -> npt.NDArra
     return np.asarray((shade * 255).round().astype(np.uint8))
 
 
-def _frames(pcm: Samples, middles: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def hann() -> Frames:
+    """The window [FRAME] that makes a full-scale sine's bin 1."""
+    window = np.hanning(FRAME)
+    return np.asarray(window * (2 / window.sum()), np.float32)
+
+
+def bin_powers(frames: Frames) -> Frames:
+    """Power of every bin of windowed frames [frames, FRAME]: [frames, FRAME / 2 + 1]."""
+    bins = np.fft.rfft(frames, axis=1)
+    return np.asarray(bins.real**2 + bins.imag**2)  # a square root and its square took longer than the FFT
+
+
+def _frames(pcm: Samples, middles: npt.NDArray[np.int64]) -> Frames:
     """Frames [middles, FRAME] of the sound, full scale 1, with zeros before its start and behind its end."""
-    out = np.zeros((len(middles), FRAME))
+    out = np.zeros((len(middles), FRAME), np.float32)
     for row, middle in zip(out, middles.tolist(), strict=True):
         start = middle - FRAME // 2
         piece = pcm[max(0, start) : start + FRAME]
@@ -89,11 +103,15 @@ def _frames(pcm: Samples, middles: npt.NDArray[np.int64]) -> npt.NDArray[np.floa
     return out
 
 
-def rows_from_bins(height: int, sample_rate: int) -> npt.NDArray[np.float64]:
-    """Weights [height, bins]: a triangle around each row's frequency, at least one bin wide, of sum 1."""
+@lru_cache(maxsize=8)
+def rows_from_bins(height: int, sample_rate: int) -> Frames:
+    """Weights [height, bins]: a triangle around each row's frequency, at least one bin wide, of sum 1.
+
+    Shared by all who ask: not to be written to.
+    """
     bins = np.arange(FRAME // 2 + 1) * sample_rate / FRAME
     centres = row_frequencies(height, sample_rate)[:, None]
     step = (sample_rate / 2 / FLOOR_HZ) ** (1 / (height - 1)) - 1
     reach = np.maximum(centres * step, sample_rate / FRAME)
     weights = np.maximum(0, 1 - np.abs(bins - centres) / reach)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

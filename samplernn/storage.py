@@ -1,7 +1,7 @@
 """A folder on any file system that pyarrow.fs opens: local, NFS, s3://, gs://.
 
 Every object is written once: no append and no rename, so that object stores serve as well as disks. On a local
-disk a write is flushed to the platter (fsync of file and folder) before it returns.
+disk a write is flushed to the platter (fsync of file and folder) before it returns, or left to `flush`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,9 @@ class Storage:
     fs: pafs.FileSystem
     root: str
     options: str = ""
-    """What followed a URI's path: ?endpoint_override=... of a server that is not Amazon's."""
+    """What followed a URI's path: ?endpoint_override=... of a server that is not Amazon's or Google's."""
+    user: str = ""
+    """"anonymous@" of a Google bucket that is opened without credentials."""
 
     @classmethod
     def open(cls, where: str | Path) -> Storage:
@@ -68,7 +70,9 @@ class Storage:
         if "://" not in text:
             return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().resolve()))
         scheme, _, place = text.partition("://")
-        if "@" in place.split("/")[0]:
+        user, at, _ = place.split("/")[0].rpartition("@")
+        anonymous = user == "anonymous" and scheme in ("gs", "gcs")
+        if at and not anonymous:
             raise BadInput(
                 f"a {scheme}:// URI with a key in it is refused, since URIs are kept in configs; put the key into the "
                 "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or your cloud's credentials file"
@@ -79,7 +83,7 @@ class Storage:
             raise BadInput(
                 f"{text!r} can't be opened as storage ({error}); give a folder, s3://bucket/path or gs://bucket/path"
             ) from error
-        return cls(fs, root, "".join(text.partition("?")[1:]))
+        return cls(fs, root, "".join(text.partition("?")[1:]), user + at)
 
     @property
     def local(self) -> Path | None:
@@ -92,14 +96,14 @@ class Storage:
     @property
     def address(self) -> str:
         """What `open` makes the same of, in another process."""
-        return f"{self}{self.options}"
+        return f"{self}{self.options}".replace("://", f"://{self.user}", 1)
 
     def at(self, *names: str) -> Storage:
         """The folder below; names may not climb out."""
         for name in names:
             if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
                 raise BadInput(f"{name!r} is not a folder name: no slashes, no dots alone")
-        return Storage(self.fs, "/".join((self.root, *names)), self.options)
+        return replace(self, root="/".join((self.root, *names)))
 
     def read(self, name: str) -> bytes:
         """All bytes of an object. Raises FileNotFoundError, or StorageError when it can't be read."""
@@ -116,8 +120,16 @@ class Storage:
             else:
                 self._write_local(name, data, os.O_TRUNC)
 
+    def flush(self, names: Iterable[str]) -> None:
+        """Have objects that were written with flush=False on the platter, and their folder; nothing to do elsewhere."""
+        if self.local is not None:
+            with self._named("flush"):
+                for name in names:
+                    _fsync(Path(self._path(name)))
+                _fsync(self.local)
+
     @contextmanager
-    def writing(self, name: str) -> Iterator[Sink]:
+    def writing(self, name: str, flush: bool = True) -> Iterator[Sink]:
         """Write an object of any length in pieces; it is whole when the with block has ended without an error.
 
         An OSError in the block is taken for the storage's own, and raised as StorageError as `write` does. After an
@@ -128,7 +140,7 @@ class Storage:
                 with self.fs.open_output_stream(self._path(name)) as stream:
                     yield Sink(stream.write)
             else:
-                with self._local_file(name, os.O_TRUNC) as descriptor:
+                with self._local_file(name, os.O_TRUNC, flush) as descriptor:
                     yield Sink(partial(_write_all, descriptor))
 
     def blocks(self, name: str, size: int = 2**22) -> Iterator[bytes]:
@@ -195,7 +207,10 @@ class Storage:
         with self._named(f"delete {name}"):
             kind = self.fs.get_file_info(self._path(name)).type
             if kind == pafs.FileType.Directory:
-                self.fs.delete_dir(self._path(name))
+                with suppress(
+                    FileNotFoundError
+                ):  # on Google's storage it was no more than its objects' prefix
+                    self.fs.delete_dir(self._path(name))
             elif kind == pafs.FileType.File:
                 self.fs.delete_file(self._path(name))
 
@@ -207,21 +222,19 @@ class Storage:
             _write_all(descriptor, data)
 
     @contextmanager
-    def _local_file(self, name: str, flag: int) -> Iterator[int]:
-        """Descriptor of a new file, flushed to the platter at the end together with its folder."""
+    def _local_file(self, name: str, flag: int, flush: bool = True) -> Iterator[int]:
+        """Descriptor of a new file, flushed to the platter at the end together with its folder if that is wanted."""
         path = Path(self._path(name))
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o644)
         try:
             yield descriptor
-            os.fsync(descriptor)
+            if flush:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        if flush:
+            _fsync(path.parent)
 
     @contextmanager
     def _named(self, action: str) -> Iterator[None]:
@@ -234,6 +247,14 @@ class Storage:
             raise StorageError(
                 f"can't {action} in {self}: {error}; check space, permissions and the mount"
             ) from error
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes | memoryview) -> None:

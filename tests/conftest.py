@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.gcs_server import gcs_server
 from tests.s3_server import KEYS, s3_server
 
 # No test can reach anybody's real buckets; Ray's workers inherit the keys of the tests' own server.
@@ -27,4 +28,11 @@ def ray_local():
 def s3_endpoint():
     """An S3 on this machine (tests/s3_server.py)."""
     with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def gcs_endpoint():
+    """A Google Cloud Storage on this machine (tests/gcs_server.py)."""
+    with gcs_server() as endpoint:
         yield endpoint

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.pages.spectrogram import to_png
-from samplernn.spectrogram import FRAME, rows_from_bins, shades
+from samplernn.spectrogram import FRAME, bin_powers, hann, rows_from_bins, shades
 
 MOST = 480
 """Columns; there are half as many at least, but in a short track."""
 HEIGHT = 72
-VERSION = 1
+VERSION = 2
 """Raised whenever the same PCM would give another picture."""
 
 Pcm = npt.NDArray[np.int16]
@@ -30,8 +30,8 @@ class Overview:
         self._cells, self._column = 0, 1  # cells of FRAME samples seen; cells a column
         self._held = np.zeros(0, np.int16)
         self._low, self._high = np.full(MOST, 32767, np.int16), np.full(MOST, -32768, np.int16)
-        self._bins, self._columns = np.zeros((MOST, FRAME // 2 + 1)), 0
-        self._window = np.hanning(FRAME) * (2 / np.hanning(FRAME).sum() / 32768)
+        self._bins, self._columns = np.zeros((MOST, FRAME // 2 + 1), np.float32), 0
+        self._window = hann() / np.float32(32768)
 
     def add(self, pcm: Pcm) -> None:
         """The next samples, int16 [samples]."""
@@ -62,7 +62,7 @@ class Overview:
         np.minimum.at(self._low, at // self._column, cells.min(axis=1))
         np.maximum.at(self._high, at // self._column, cells.max(axis=1))
         middles = cells[at % self._column == self._column // 2]
-        spectra = np.abs(np.fft.rfft(middles * self._window, axis=1)) ** 2
+        spectra = bin_powers(middles * self._window)
         self._bins[self._columns : self._columns + len(spectra)] = spectra
         self._columns += len(spectra)
         self._cells += len(cells)

@@ -348,11 +348,11 @@ def test_ingest_storage_full_stops_with_a_named_error_and_goes_on_later(workshop
     assert len(workshop.ingest(source).card["tracks"]) == 1
 
 
-def test_scan_no_folder_a_file_and_an_empty_folder_refused(source):
+def test_scan_no_folder_a_text_file_and_an_empty_folder_refused(source):
     with pytest.raises(BadInput, match="there is no folder"):
         scan(str(source / "none"))
     (source / "a.txt").write_text("x")
-    with pytest.raises(BadInput, match="is not a folder"):
+    with pytest.raises(BadInput, match=r"holds no audio files \(a\.txt: not audio \(\.txt\)\)"):
         scan(str(source / "a.txt"))
     (source / "a.txt").unlink()
     with pytest.raises(BadInput, match="holds no audio files; audio is"):

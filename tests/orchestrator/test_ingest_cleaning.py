@@ -176,8 +176,30 @@ def test_scan_pattern_takes_what_matches(tmp_path):
     assert [file.name for file in scan(str(tmp_path / "my music" / "*.flac")).audio] == ["b.flac"]
     with pytest.raises(BadInput, match="holds no audio files"):
         scan(str(tmp_path / "my music" / "*.mp3"))
+    (tmp_path / "my music" / "e.flac").symlink_to("/dev/zero")
+    (tmp_path / "my music" / "ranges.csv").write_text("file,start,stop\na.wav,0,1\nb.flac,0,1\n")
+    found = scan(str(tmp_path / "my music" / "*"))
+    assert [file.name for file in found.audio] == ["a.wav", "b.flac"]
+    assert [row["path"] for row in found.skipped] == ["e.flac"]
+    assert scan(str(tmp_path / "my music" / "*.flac")).ranges == {"b.flac": [(0.0, 1.0)]}
     assert ingest_asked(str(tmp_path / "my music" / "*.flac"), []).name == "my-music"
     assert ingest_asked("s3://bucket/some/band", []).source == "s3://bucket/some/band"
+
+
+def test_scan_one_file_takes_it_alone_with_its_ranges(tmp_path):
+    for name in ("a.wav", "b [live].flac"):
+        write_sound(tmp_path / name)
+    (tmp_path / "ranges.csv").write_text("file,start,stop\na.wav,0,1\n")
+    found = scan(str(tmp_path / "a.wav"))
+    assert ([file.name for file in found.audio], found.ranges) == (["a.wav"], {"a.wav": [(0.0, 1.0)]})
+    assert [file.name for file in scan(str(tmp_path / "b [live].flac")).audio] == ["b [live].flac"]
+    assert ingest_asked(str(tmp_path / "b.flac"), []).name == "b"
+
+
+def test_ingest_pattern_without_quotes_is_refused_with_the_remedy(tmp_path):
+    files = [str(write_sound(tmp_path / name)) for name in ("a.wav", "b.wav")]
+    with pytest.raises(BadInput, match=r"b\.wav' is a second place.*put a pattern in quotes"):
+        ingest_asked(files[0], [*files[1:], "name=band"])
 
 
 @pytest.mark.parametrize("when", ["grown", "same size", "replaced"])

@@ -13,18 +13,19 @@ from orchestrator.lease import BEAT, CLAIM, LEASE, hold, is_held
 from samplernn import commit
 from samplernn.errors import BadInput
 from samplernn.storage import Storage
-from tests.s3_server import bucket, uri
+from tests import gcs_server, s3_server
 
 MS = 0.001
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "s3", "gs"])
 def folder(request, tmp_path) -> Storage:
     if request.param == "disk":
         return Storage.open(tmp_path / "sweep")
-    endpoint = request.getfixturevalue("s3_endpoint")
-    bucket(endpoint, "leases")
-    return Storage.open(uri(endpoint, f"leases/{time.monotonic_ns()}"))
+    server = {"s3": s3_server, "gs": gcs_server}[request.param]
+    endpoint = request.getfixturevalue({"s3": "s3_endpoint", "gs": "gcs_endpoint"}[request.param])
+    server.bucket(endpoint, "leases")
+    return Storage.open(server.uri(endpoint, f"leases/{time.monotonic_ns()}"))
 
 
 @pytest.fixture

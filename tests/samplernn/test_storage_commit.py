@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+from pathlib import Path
 
 import pyarrow.fs
 import pytest
@@ -130,6 +131,21 @@ def test_commit_killed_at_any_write_does_not_exist(tmp_path):
             torn.write(name, whole.read(name))
         torn.write(order[done], whole.read(order[done])[:-5])
         assert not commit.is_committed(torn)
+
+
+def test_commit_has_every_file_and_their_folder_on_the_platter_before_its_manifest(folder, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def seen(descriptor: int) -> None:
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        flushed.append((place.name, commit.is_committed(folder.at("c"))))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    commit.write_commit(folder.at("c"), FILES)
+    before = {name for name, committed in flushed if not committed}
+    assert before == {*FILES, "c"}
+    assert [name for name, committed in flushed if committed] == [commit.MANIFEST, "c"]
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if FILES[name]])

@@ -1,10 +1,14 @@
-"""Ingest from a bucket, into a workspace on disk and into one in a bucket: a real S3 protocol, a real Ray."""
+"""Ingest from a bucket, into a workspace on disk and into one in a bucket: real protocols of S3 and GCS, a real Ray."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
 
 from orchestrator.config import ExportConfig, IngestConfig
@@ -15,7 +19,7 @@ from samplernn import commit
 from samplernn.chunks import CARD, PCM, Dataset
 from samplernn.errors import BadInput, Damaged
 from samplernn.storage import Storage
-from tests.s3_server import bucket, uri
+from tests import gcs_server, s3_server
 from tests.sounds import cut, write_sound
 
 pytestmark = pytest.mark.cluster
@@ -27,8 +31,23 @@ def ingested(source: str, folder: Storage) -> Report:
     return ingest(IngestConfig(name="band", source=source), folder, lambda *_: None)
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """A server of buckets."""
+
+    bucket: Callable[[str], pafs.FileSystem]
+    uri: Callable[[str], str]
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def cloud(request) -> Cloud:
+    server = {"s3": s3_server, "gs": gcs_server}[request.param]
+    endpoint = request.getfixturevalue({"s3": "s3_endpoint", "gs": "gcs_endpoint"}[request.param])
+    return Cloud(partial(server.bucket, endpoint), partial(server.uri, endpoint))
+
+
 @pytest.fixture(scope="module")
-def music(tmp_path_factory, s3_endpoint) -> tuple[Path, str]:
+def music(tmp_path_factory, cloud) -> tuple[Path, str]:
     """The same music on disk and in a bucket."""
     local = tmp_path_factory.mktemp("music")
     write_sound(local / "deep" / "a b.wav", 3.0)
@@ -36,22 +55,22 @@ def music(tmp_path_factory, s3_endpoint) -> tuple[Path, str]:
     cut(write_sound(local / "cut.ogg", seed=2), 0.5)
     (local / "cover.jpg").write_bytes(b"x")
     (local / "ranges.csv").write_text("file,start,stop\nb.flac,1,14.5\n")
-    s3 = bucket(s3_endpoint, "music")
+    remote = cloud.bucket("music")
     for path in local.rglob("*.*"):
-        with s3.open_output_stream(f"music/band/{path.relative_to(local)}") as out:
+        with remote.open_output_stream(f"music/band/{path.relative_to(local)}") as out:
             out.write(path.read_bytes())
-    return local, uri(s3_endpoint, "music/band")
+    return local, cloud.uri("music/band")
 
 
 @pytest.mark.parametrize("workspace", ["disk", "bucket"])
 def test_ingest_from_a_bucket_gives_the_tracks_of_a_local_ingest(
-    tmp_path, ray_local, music, s3_endpoint, workspace
+    tmp_path, ray_local, music, cloud, workspace
 ):
     local, remote = music
     here, there = Storage.open(tmp_path / "here"), Storage.open(tmp_path / "there")
     if workspace == "bucket":
-        bucket(s3_endpoint, "work")
-        there = Storage.open(uri(s3_endpoint, "work/datasets/band"))
+        cloud.bucket("work")
+        there = Storage.open(cloud.uri("work/datasets/band"))
     report, again = ingested(str(local), here), ingested(remote, there)
     assert again.card["tracks"] == report.card["tracks"]
     assert again.card["skipped"] == report.card["skipped"]
@@ -68,13 +87,11 @@ def test_ingest_from_a_bucket_gives_the_tracks_of_a_local_ingest(
     assert there.at("page").exists("index.html")
 
 
-def test_dataset_in_a_bucket_is_fetched_once_a_node_verified_and_served(
-    tmp_path, ray_local, music, s3_endpoint
-):
+def test_dataset_in_a_bucket_is_fetched_once_a_node_verified_and_served(tmp_path, ray_local, music, cloud):
     from orchestrator.on_ray.chunks import chunk_dataset
 
-    bucket(s3_endpoint, "read")
-    folder = Storage.open(uri(s3_endpoint, "read/datasets/band"))
+    cloud.bucket("read")
+    folder = Storage.open(cloud.uri("read/datasets/band"))
     ingested(music[1], folder)
     dataset = Dataset.open(folder, tmp_path / "cache")
     copies = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.arrow")}
@@ -101,3 +118,16 @@ def test_a_uri_with_a_key_in_it_is_refused_without_showing_it():
     with pytest.raises(BadInput, match="put the key into the environment") as raised:
         Storage.open("s3://someone:hushhush@bucket/music")
     assert "hushhush" not in str(raised.value)
+
+
+def test_storage_in_a_bucket_deletes_whole_folders_and_opens_again_by_its_address(cloud):
+    cloud.bucket("rooms")
+    folder = Storage.open(cloud.uri("rooms/a"))
+    folder.at("b", "c").write("x", b"1")
+    folder.write("y", b"2")
+    again = Storage.open(folder.at("b").address)
+    assert again.at("c").read("x") == b"1"
+    for name in ("b", "y", "nothing"):
+        folder.delete(name)
+    assert folder.names() == []
+    assert not folder.exists("b")
