@@ -30,6 +30,28 @@ struct Fp32 {
     static F16 add_entries(const float* row, const float*, F16 sum) { return sum + load(row); }
 
 #ifdef __AVX512F__
+    // One row spends its time reading weights: those of inputs that are zero, many behind a ReLU, are passed over. They
+    // would add zeros, so its sums are those it has among others.
+    static void tile_of_one(float* sums, const float* x, const float* w, int depth, Ahead ahead) {
+        int32_t at[DEPTH + LANES];
+        int count = 0;
+        __m512i k = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        for (int i = 0; i < depth; i += LANES, k = _mm512_add_epi32(k, _mm512_set1_epi32(LANES))) {
+            const __mmask16 nonzero = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+            _mm512_storeu_si512(at + count, _mm512_maskz_compress_epi32(nonzero, k));
+            count += __builtin_popcount(nonzero);
+        }
+        __m512 c[4];
+        SNN_UNROLL for (int j = 0; j < 4; ++j) c[j] = _mm512_loadu_ps(sums + j * 16);
+        for (int i = 0; i < count; ++i) {
+            ahead.fetch();
+            const __m512 one = _mm512_set1_ps(x[at[i]]);
+            const float* weight = w + int64_t{at[i]} * PANEL;
+            SNN_UNROLL for (int j = 0; j < 4; ++j) c[j] = _mm512_fmadd_ps(one, _mm512_load_ps(weight + j * 16), c[j]);
+        }
+        SNN_UNROLL for (int j = 0; j < 4; ++j) _mm512_storeu_ps(sums + j * 16, c[j]);
+    }
+
     static constexpr int ROWS = 6;  // 24 accumulators, 4 weights, 1 input
 
     template <int M>
@@ -37,6 +59,7 @@ struct Fp32 {
                               const float*, Ahead ahead) {
         const float* x = in.data + int64_t{row} * in.stride + from;
         const int stride = in.stride;
+        if (M == 1) return tile_of_one(sums, x, w, depth, ahead);
         __m512 c[M][4];
         SNN_UNROLL for (int m = 0; m < M; ++m) {
             SNN_UNROLL for (int j = 0; j < 4; ++j) c[m][j] = _mm512_loadu_ps(sums + m * PANEL + j * 16);
