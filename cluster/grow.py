@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from cluster.connect import Unreachable, alive_nodes, connect
 from cluster.token import use_token
+from cluster.wait import wait_for
 
 WAIT_S = 1200.0
 """A machine, its driver and an image of gigabytes take minutes."""
@@ -23,12 +23,11 @@ def grow(count: int, wait_s: float = WAIT_S) -> int:
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=[{"GPU": 1}] * count)
-    until = time.monotonic() + wait_s
-    while (there := round(sum(node.resources.get("GPU", 0) for node in alive_nodes()))) < count:
-        if time.monotonic() > until:
-            break
-        time.sleep(LOOK_S)
-    return there
+    return wait_for(count, _gpus, wait_s, LOOK_S)
+
+
+def _gpus() -> int:
+    return round(sum(node.resources.get("GPU", 0) for node in alive_nodes()))
 
 
 def main() -> None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-import time
 
 from cluster.connect import Unreachable, alive_nodes, connect
 from cluster.token import use_token
+from cluster.wait import wait_for
 
 WAIT_S = 180.0
 """Nodes that have not joined by then are done without; with none at all nothing can run."""
+LOOK_S = 1.0
 
 
 def joined(count: int, wait_s: float = WAIT_S) -> int:
     """How many nodes have joined, the head not counted: `count`, or fewer after `wait_s` seconds. Ray is connected."""
-    until = time.monotonic() + wait_s
-    while True:
-        there = sum(not node.is_head for node in alive_nodes())
-        if there >= count or time.monotonic() > until:
-            return there
-        time.sleep(1)
+    return wait_for(count, _workers, wait_s, LOOK_S)
+
+
+def _workers() -> int:
+    return sum(not node.is_head for node in alive_nodes())
 
 
 def main() -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.trials import ClipSet, TrialView
+from samplernn import commit
 
 CLIPS_MAX = 10
+RUN_ID_MAX = 128
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,14 @@ def dotted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def run_id(sweep: str, trial: str, token: str) -> str:
-    """The run's id: the same for every attempt of a trial, another for a sweep of that name elsewhere."""
-    return f"{sweep}-{trial}-{token}"[:128]
+    """The run's id: the same for every attempt of a trial, another for a sweep of that name elsewhere.
+
+    One that is too long for W&B ends with a hash of the whole instead.
+    """
+    whole = f"{sweep}-{trial}-{token}"
+    if len(whole) <= RUN_ID_MAX:
+        return whole
+    return f"{whole[: RUN_ID_MAX - 17]}-{commit.sha256(whole.encode())[:16]}"
 
 
 def caption(trial: str, clip: ClipSet, index: int) -> str:

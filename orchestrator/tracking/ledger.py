@@ -2,7 +2,7 @@
 
     <folder>/offline-run-.../         finished offline runs, complete when they appear
     <folder>/staging-<pid>/           runs being written; thrown away after a kill
-    <folder>/shipped/<mode>/<trial>.json   how far a trial is shipped
+    <folder>/shipped/<mode>/<project>/<trial>.json   how far a trial is shipped
     <folder>/status.json  shipper.log  lock
 
 An offline run is written in staging; then the ledger names it, and then it is moved to its place. A kill before
@@ -52,15 +52,19 @@ def take_lock(folder: Path) -> IO[bytes] | None:
 
 
 class Ledger:
-    """The ledger of one sweep and mode. Opening it completes or discards what a killed shipper left; hold the lock."""
+    """The ledger of one sweep, mode and project; hold the lock.
 
-    def __init__(self, folder: Path, mode: str) -> None:
+    Opening it completes or discards what a killed shipper left.
+    """
+
+    def __init__(self, folder: Path, mode: str, project: str) -> None:
         self._folder = folder
-        self._records = folder / "shipped" / mode
+        self._records = folder / "shipped" / mode / quote(project, safe="")
         self.staging = folder / f"staging-{os.getpid()}"
-        if self._records.is_dir():
-            for path in self._records.glob("*.json"):
-                self._move(self._read(path).get("move"))
+        for path in (folder / "shipped").rglob(
+            "*.json"
+        ):  # the killed one may have shipped to another project
+            self._move(self._read(path).get("move"))
         for left in folder.glob("staging-*"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -69,7 +69,7 @@ class Shipper:
     ) -> None:
         self._workspace, self._sweep, self._place, self._flush_s = workspace, sweep, place, flush_s
         self._stopped = stopped
-        self._ledger = Ledger(place.folder, place.mode)
+        self._ledger = Ledger(place.folder, place.mode, place.project)
         self._seen: dict[str, tuple[int, str]] = {}
         self._open: dict[str, tuple[TrialRun, Shipped]] = {}
         self._flushed: dict[str, float] = {}

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,8 +108,9 @@ class TrialRun:
 def send_summary(place: RunPlace, summary: Summary) -> tuple[Path, str]:
     """Write a summary as a run, or onto the one that the server has; returns its folder here and the project's URL.
 
-    Raises WandbFailed when it has not all arrived within FINISH_TIMEOUT_S.
+    Raises WandbFailed when it has not all arrived within FINISH_TIMEOUT_S, or W&B can't refer to what is in a bucket.
     """
+    _require_bucket_library(summary)
     with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
         run = _init(place, summary.job_type, summary.key, summary.name, {})
         for name, sheet in summary.tables.items():
@@ -123,6 +125,15 @@ def send_summary(place: RunPlace, summary: Summary) -> tuple[Path, str]:
             run.log_artifact(artifact, aliases=list(reference.aliases))
         run.finish(exit_code=0)
         return Path(run.settings.sync_dir), str(run.project_url or "")
+
+
+def _require_bucket_library(summary: Summary) -> None:
+    """Told before a run is opened, which W&B would leave half-written."""
+    addresses = [address for reference in summary.references for address in reference.files.values()]
+    if any(address.startswith("s3://") for address in addresses) and find_spec("boto3") is None:
+        raise WandbFailed(
+            "W&B refers to files in s3:// through boto3, which is not installed; pip install 'wandb[aws]'"
+        )
 
 
 def abandon_all() -> None:

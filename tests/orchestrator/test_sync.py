@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -196,6 +197,52 @@ def test_sync_goes_to_the_project_that_the_sweep_was_first_shipped_to(workspace:
         for path in files:
             run = next(record.run for record in records(path) if record.HasField("run"))
             assert (run.entity, run.project) == ("band", "riffs")
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_sync_to_another_project_ships_all_there_and_each_project_once(
+    workspace: Workspace, mode: str, request: pytest.FixtureRequest
+) -> None:
+    if mode == "online":
+        request.getfixturevalue("server")
+
+    def sent(project: str) -> int:
+        said = io.StringIO()
+        assert sync(workspace, SWEEP, Tracking(project=project), Console(file=said, width=1000)), (
+            said.getvalue()
+        )
+        return int((re.findall(r"(\d+) new;", said.getvalue()) or [0])[0])
+
+    first = sent("band/riffs")
+    assert first > 0
+    assert sent("band/riffs") == 0
+    assert sent("band/demos") == first
+    assert sent("band/riffs") == sent("band/demos") == 0
+
+
+def test_summary_that_refers_into_a_bucket_without_boto3_says_what_to_install(tmp_path: Path) -> None:
+    """In a process where Python finds no boto3, as where it is not installed."""
+    script = """
+import importlib.machinery, sys
+from pathlib import Path
+find = importlib.machinery.PathFinder.find_spec
+def without(name, path=None, target=None):
+    return None if name == "boto3" else find(name, path, target)
+importlib.machinery.PathFinder.find_spec = without
+from orchestrator.tracking import wandb_run
+from orchestrator.tracking.summary import Reference, Summary
+dataset = Reference("toy", "dataset", {"card.json": "s3://bucket/card.json"}, {})
+place = wandb_run.RunPlace("riffs", "toy", "band", "offline", Path(sys.argv[1]))
+try:
+    wandb_run.send_summary(place, Summary("ingest", "toy", {}, references=[dataset]))
+except wandb_run.WandbFailed as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert "pip install 'wandb[aws]'" in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir()), "no run was begun"
 
 
 def test_sync_of_an_unknown_sweep_names_those_there_are(workspace: Workspace) -> None:

@@ -16,7 +16,7 @@ import pytest
 from orchestrator.config import SweepConfig, Tracking
 from orchestrator.journal import Journal
 from orchestrator.pages.spectrogram import spectrogram_png
-from orchestrator.tracking.history import Shipped, unshipped
+from orchestrator.tracking.history import Shipped, run_id, unshipped
 from orchestrator.tracking.login import tracking_mode
 from orchestrator.tracking.start import Shipping, start_shipper
 from orchestrator.trials import SweepView
@@ -351,6 +351,14 @@ def test_start_without_wandb_says_so_or_refuses(band: Band, monkeypatch: pytest.
     assert ["pip install" in line for line in said] == [True]
     with pytest.raises(BadInput, match="pip install"):
         start_shipper(band.workspace, SWEEP, Tracking(wandb="online"))
+
+
+def test_run_id_keeps_what_tells_runs_apart_whatever_the_length_of_the_names() -> None:
+    assert run_id("riffs", "0001", "ab12") == "riffs-0001-ab12"
+    long = "x" * 200
+    ids = {run_id(long, trial, token) for trial in ("0001", "0002") for token in ("ab12", "cd34")}
+    assert len(ids) == 4
+    assert {len(each) for each in ids} == {128}
 
 
 def test_unshipped_holds_back_what_may_still_grow_and_finds_room_for_late_clips(band: Band) -> None:
