@@ -228,7 +228,6 @@ def main() -> None:
     """Run until the driver asks for the end, or is gone."""
     arguments = _arguments()
     ending = Ending(arguments.driver)
-    os.nice(10)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     workspace = Workspace.open(arguments.workspace)
     folder = tracking_folder(workspace, arguments.sweep)

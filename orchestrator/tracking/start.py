@@ -21,6 +21,8 @@ from samplernn.errors import BadInput, StorageError
 
 PROJECT = re.compile(r"([\w.-]+/)?[\w.-]{1,128}\Z", re.ASCII)
 LOG = "shipper.log"
+NICE = 10
+"""Of the shipper and what it starts: a tenth of what training gets of a core that both want."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _FOREIGN = (
     "WANDB_RUN_ID",
@@ -125,7 +127,15 @@ def start_shipper(
         raise StorageError(
             f"can't start the W&B shipper in {folder}: {error}; or set tracking.wandb=off"
         ) from error
+    _stand_back(process.pid)
     return Shipping(process, mode, folder)
+
+
+def _stand_back(pid: int) -> None:
+    """Let training come before a process of another session: Linux shares the cores out by session before niceness."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICE))
 
 
 @contextmanager
