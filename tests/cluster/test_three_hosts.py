@@ -217,19 +217,24 @@ class Walk:
         self.job = re.findall(r"--attach (\S+)", log.read_text())[0].rstrip(";")
 
     def stop(self, line: str) -> None:
-        """A stopped job tells the line that goes on; here `ray job submit` does, for the steps of one trial."""
+        """A stopped job tells the line that goes on: it does, and so does `ray job submit`."""
         told = self.laptop.run(line, 100)
-        assert f"this goes on where it was: orchestrator submit sweep {TINY_SWEEP}" in told
+        (again,) = re.findall(r"this goes on where it was: (.+)", told)
+        assert again.startswith(f"orchestrator submit sweep {TINY_SWEEP}")
         assert self.started[-1].wait(60) == 1
-        sweep, before = self.workspace.sweep(SWEEP), self.attempts()
-        assert not sweep.exists(LEASE)
-        steps, done = Meter(read_journal(sweep)).spent().steps, self.done()
+        assert not self.workspace.sweep(SWEEP).exists(LEASE)
+        self.goes_on(again)
+        assert self.goes_on(self.job_line()) == set(DESKS)
+
+    def goes_on(self, line: str) -> set[str]:
+        """Run a line that ends when the steps of one more trial are used up; returns the hosts that it used."""
+        sweep, before, done = self.workspace.sweep(SWEEP), self.attempts(), self.done()
+        steps = Meter(read_journal(sweep)).spent().steps
         self.write_sweep(budget={"steps": steps + TRAIN["max_steps"]})
-        told = self.laptop.run(self.job_line(), 200)
-        assert "the budget is used up" in told
-        assert self.used(before) == set(DESKS)
+        assert "the budget is used up" in self.laptop.run(line, 200)
         assert self.done() >= done
         assert Meter(read_journal(sweep)).spent().steps >= steps + TRAIN["max_steps"]
+        return self.used(before)
 
     def down(self, line: str) -> None:
         """Ray ends on the head, and on the others once they see that it is gone."""
