@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from orchestrator.config import SweepConfig
-from orchestrator.tracking.history import CLIPS_MAX
+from orchestrator.tracking.history import CLIPS_MAX, axes
 from orchestrator.workspace import BORN, CONFIG, Workspace
 from samplernn import commit
 from samplernn.errors import BadInput, SampleRNNError
@@ -43,15 +43,14 @@ def dashboard(config: SweepConfig, entity: str, project: str) -> ws.Workspace:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-    varied = list(config.space)
-    axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name)) for name in varied]
-    axes.append(wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(BITS)))
+    measured = [*map(wr.Config, axes(config.space)), wr.SummaryMetric(BITS)]
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=one) for one in measured]
     curves = [wr.LinePlot(title=title, x="step", y=keys) for title, keys in CURVES.items()]
     clips = [
         wr.MediaBrowser(title=f"Clip {n}", media_keys=[f"clip/{n}", f"spectrogram/{n}"], num_columns=2)
         for n in range(min(config.base.train.clips, CLIPS_MAX))
     ]
-    matters = [wr.ParameterImportancePlot(with_respect_to=BITS), wr.ParallelCoordinatesPlot(columns=axes)]
+    matters = [wr.ParameterImportancePlot(with_respect_to=BITS), wr.ParallelCoordinatesPlot(columns=columns)]
     return ws.Workspace(
         entity=entity,
         project=project,

@@ -6,7 +6,8 @@ added to it, because a later step was already there at the look before, or the t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from orchestrator.trials import ClipSet, TrialView
 from samplernn import commit
 
 CLIPS_MAX = 10
+TAKEN = {"trial", "sweep", "dataset"}
+"""Names in every run's config beside its settings."""
 RUN_ID_MAX = 128
 
 
@@ -89,6 +92,20 @@ def dotted(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def axes(varied: Iterable[str]) -> dict[str, str]:
+    """{name without dots: dotted name} of what a sweep varies: W&B's panels take a dot for a step into a nested config.
+
+    The last word where it is one setting's alone, else all of them: {"dim": "model.dim"}.
+    """
+    names = list(varied)
+    words = Counter(name.rpartition(".")[2] for name in names)
+    short = {name: name.rpartition(".")[2] for name in names}
+    return {
+        word if words[word] == 1 and word not in TAKEN else name.replace(".", "_"): name
+        for name, word in short.items()
+    }
 
 
 def run_id(sweep: str, trial: str, token: str) -> str:

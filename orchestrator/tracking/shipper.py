@@ -90,7 +90,7 @@ class Shipper:
             log.warning("can't read the sweep: %s", error)
             return time.monotonic() - started
         took = time.monotonic() - started
-        self._place = replace(self._place, dataset=view.config.dataset)
+        self._place = replace(self._place, dataset=view.config.dataset, varied=tuple(view.config.space))
         if draining:
             self._backoff = Backoff()
         behind = len(view.trials)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import wandb
 
 from orchestrator.pages.spectrogram import spectrogram_png
-from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, caption, dotted, run_id
+from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, axes, caption, dotted, run_id
 from orchestrator.tracking.summary import Summary
 from orchestrator.trials import ClipSet, TrialView
 from samplernn import commit
@@ -45,6 +45,8 @@ class RunPlace:
     """Runs are written to folder/wandb/."""
     token: str = ""
     """Told apart by it: sweeps of the same name in different workspaces."""
+    varied: tuple[str, ...] = ()
+    """Dotted names of what the sweep tries, which panels are drawn over."""
 
 
 class TrialRun:
@@ -53,6 +55,7 @@ class TrialRun:
     def __init__(self, place: RunPlace, trial: TrialView) -> None:
         self._trial = trial
         config = {**dotted(trial.experiment.model_dump(mode="json")), "trial": trial.name}
+        config |= {axis: config[name] for axis, name in axes(place.varied).items() if name in config}
         with _wandb_errors():
             self._run = _init(place, "train", trial.name, trial.name, config)
             self._run.define_metric("step", hidden=True)

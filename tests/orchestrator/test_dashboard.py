@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.tracking.dashboard import dashboard
+from orchestrator.tracking.history import axes
 from orchestrator.trials import SweepView
 from orchestrator.workspace import BORN, Workspace
 from samplernn import commit
@@ -57,5 +58,12 @@ def test_dashboard_is_saved_with_curves_of_the_group_importance_and_clips(
         "spectrogram/0",
         "Parameter Importance",
         "Parallel Coordinates",
+        *(f"config:{axis}.value" for axis in axes(config.space)),
     ):
         assert shown in spec
+
+
+def test_axes_have_no_dots_and_stay_apart() -> None:
+    assert axes(["model.dim", "train.seed"]) == {"dim": "model.dim", "seed": "train.seed"}
+    twice = ["model.size", "train.size", "model.dataset"]
+    assert axes(twice) == {name.replace(".", "_"): name for name in twice}

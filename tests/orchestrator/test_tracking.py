@@ -207,7 +207,7 @@ def test_shipper_offline_writes_one_run_a_trial_equal_to_its_rows(
         )
         assert (run.entity, run.project) == ("band", "riffs")
         config = {item.key or "/".join(item.nested_key): item.value_json for item in run.config.update}
-        assert config["model.dim"] == ("16" if trial == first else "24")
+        assert config["model.dim"] == config["dim"] == ("16" if trial == first else "24")
         assert config["dataset"] == '"toy"'
     exits = {
         trial: [r.exit.exit_code for r in records(band.offline_runs(trial)[-1]) if r.HasField("exit")]
