@@ -81,8 +81,9 @@ def _take(folder: Storage, name: str, mine: Json) -> None:
     commit.write_record(folder, name, mine)
     try:
         _clear_dead(folder, name)
-    except BadInput:
-        folder.delete(name)
+    except BaseException:
+        with suppress(StorageError):
+            folder.delete(name)
         raise
 
 
