@@ -25,8 +25,9 @@ finish() {
   rm -rf "$scratch"
 }
 
-# Ports that nobody uses here: another job on this node, of whomever, has others.
-free='import socket; all = [socket.create_server(("", 0)) for _ in "12"]; print(*(s.getsockname()[1] for s in all))'
+# Ports that nobody uses here: another job on this node, of whomever, has others. They are not listened on, or the wait
+# for the head might find this process, which lives on for a moment.
+free='import socket; all = [socket.socket() for _ in "12"]; print(*(s.bind(("", 0)) or s.getsockname()[1] for s in all))'
 read -r port dashboard < <("$python" -c "$free")
 read -r address _ < <(hostname -I)
 say "start ${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST; Ray at $address:$port"

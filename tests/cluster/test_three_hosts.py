@@ -219,7 +219,7 @@ class Walk:
     def stop(self, line: str) -> None:
         """A stopped job tells the line that goes on: it does, and so does `ray job submit`."""
         told = self.laptop.run(line, 100)
-        (again,) = set(re.findall(r"this goes on where it was: (.+)", told))
+        (again,) = re.findall(rf"job {self.job} was stopped; this goes on where it was: (.+)", told)
         assert again.startswith(f"orchestrator submit sweep {TINY_SWEEP}")
         assert self.started[-1].wait(60) == 1
         assert not self.workspace.sweep(SWEEP).exists(LEASE)
