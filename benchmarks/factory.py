@@ -52,10 +52,8 @@ def checkpoint(workspace: Workspace) -> Checkpoint:
     )
     check_same_config(workspace.sweep("bench"), CONFIG, config)
     (only,) = plan(config)
-    about, trial = (
-        About(only.experiment, "none", "0" * 64, RATE, 1, 1.0, 8.0),
-        workspace.trial("bench", only.name),
-    )
+    about = About(only.experiment, "none", "0" * 64, RATE, 1, 1.0, 8.0)
+    trial = workspace.trial("bench", only.name)
     begin_attempt(trial, 0)
     save_model(trial, 1, SampleRNN.seeded(MODEL, 0), about)
     return Checkpoint("bench", only.name, 1, trial.at("model", step_name(1, 1)), 8.0, 1.0)

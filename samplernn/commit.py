@@ -42,9 +42,8 @@ def writing(folder: Storage, **about: Any) -> Iterator[Writing]:
     """A commit whose files are written one after the other; its manifest is written when the block ends well."""
     commit = Writing(folder)
     yield commit
-    folder.flush(
-        commit.listing
-    )  # all at once: the manifest alone must not be there before what it vouches for
+    # All at once: the manifest alone must not be there before what it vouches for.
+    folder.flush(commit.listing)
     write_record(folder, MANIFEST, {"schema": SCHEMA, "files": commit.listing, "about": about})
 
 

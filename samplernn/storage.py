@@ -207,9 +207,8 @@ class Storage:
         with self._named(f"delete {name}"):
             kind = self.fs.get_file_info(self._path(name)).type
             if kind == pafs.FileType.Directory:
-                with suppress(
-                    FileNotFoundError
-                ):  # on Google's storage it was no more than its objects' prefix
+                # On Google's storage it was no more than its objects' prefix.
+                with suppress(FileNotFoundError):
                     self.fs.delete_dir(self._path(name))
             elif kind == pafs.FileType.File:
                 self.fs.delete_file(self._path(name))

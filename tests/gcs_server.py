@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow.fs as pafs
 import pytest
+
+from tests.server_process import server_process
 
 _SERVER = """
 import sys
@@ -29,16 +29,8 @@ emulator.stop()
 def gcs_server() -> Iterator[str]:
     """The server's endpoint; it asks for no credentials."""
     pytest.importorskip("gcp_storage_emulator", reason="no GCS server: pip install gcp-storage-emulator")
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield f"127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.communicate()
+    with server_process(_SERVER) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def uri(endpoint: str, path: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow.fs as pafs
 import pytest
+
+from tests.server_process import server_process
 
 _SERVER = """
 import sys
@@ -25,16 +25,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAU
 def s3_server() -> Iterator[str]:
     """The server's endpoint; KEYS, which conftest.py puts into the environment of every test, open it."""
     pytest.importorskip("moto", reason="no S3 server: pip install 'moto[server]'")
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.communicate()
+    with server_process(_SERVER) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def uri(endpoint: str, path: str) -> str:

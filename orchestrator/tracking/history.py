@@ -99,9 +99,8 @@ def axes(varied: Iterable[str]) -> dict[str, str]:
 
     The last word where it is one setting's alone, else all of them: {"dim": "model.dim"}.
     """
-    names = list(varied)
-    words = Counter(name.rpartition(".")[2] for name in names)
-    short = {name: name.rpartition(".")[2] for name in names}
+    short = {name: name.rpartition(".")[2] for name in varied}
+    words = Counter(short.values())
     return {
         word if words[word] == 1 and word not in TAKEN else name.replace(".", "_"): name
         for name, word in short.items()

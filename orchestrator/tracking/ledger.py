@@ -61,9 +61,8 @@ class Ledger:
         self._folder = folder
         self._records = folder / "shipped" / mode / quote(project, safe="")
         self.staging = folder / f"staging-{os.getpid()}"
-        for path in (folder / "shipped").rglob(
-            "*.json"
-        ):  # the killed one may have shipped to another project
+        # The killed one may have shipped to another project.
+        for path in (folder / "shipped").rglob("*.json"):
             self._move(self._read(path).get("move"))
         for left in folder.glob("staging-*"):
             shutil.rmtree(left, ignore_errors=True)
