@@ -105,13 +105,12 @@ def _frames(pcm: Samples, middles: npt.NDArray[np.int64]) -> Frames:
 
 @lru_cache(maxsize=8)
 def rows_from_bins(height: int, sample_rate: int) -> Frames:
-    """Weights [height, bins]: a triangle around each row's frequency, at least one bin wide, of sum 1.
-
-    Shared by all who ask: not to be written to.
-    """
+    """Weights [height, bins], read-only: a triangle around each row's frequency, at least one bin wide, of sum 1."""
     bins = np.arange(FRAME // 2 + 1) * sample_rate / FRAME
     centres = row_frequencies(height, sample_rate)[:, None]
     step = (sample_rate / 2 / FLOOR_HZ) ** (1 / (height - 1)) - 1
     reach = np.maximum(centres * step, sample_rate / FRAME)
     weights = np.maximum(0, 1 - np.abs(bins - centres) / reach)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    weights = np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    weights.flags.writeable = False  # one array for all who ask
+    return weights
