@@ -121,10 +121,16 @@ def test_nothing_flashes_or_jumps(workspace: Workspace, browser, scheme: str) ->
             sounds = [tone(RATE, 3)] * 2
             write_clips(workspace, "small", "0001-dim16-rnn2-f4x16", 60, sounds, seconds=9.0)
             window.until("[...document.querySelectorAll('.head')].some((at) => at.textContent === 'step 60')")
-            for tab in ("curves", "songs", "picks", "wall"):
-                page.wait_for_timeout(1500)
-                page.click(f"#tab-{tab}")
             page.wait_for_timeout(1500)
+            for tab, there in (
+                ("curves", "#legend li"),
+                ("songs", ".song"),
+                ("picks", "code"),
+                ("wall", ".clip"),
+            ):
+                page.click(f"#tab-{tab}")
+                page.wait_for_selector(f"#panel-{tab} {there}")
+                page.wait_for_timeout(1500)
         assert len(seen.at) > 20
         assert seen.flashes() == {}
         assert page.evaluate(JUMPS) == []
