@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -11,6 +12,8 @@ from tests.s3_server import KEYS, s3_server
 
 # No test can reach anybody's real buckets; Ray's workers inherit the keys of the tests' own server.
 os.environ.update(KEYS)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as `make test &` in a script starts it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

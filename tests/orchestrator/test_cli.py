@@ -206,13 +206,17 @@ def test_ctrl_c_commits_first_says_how_to_go_on_and_the_same_command_redoes_no_s
     command = [sys.executable, "-m", "orchestrator.cli", "sweep", "good.yaml"]
     workspace = Workspace.open("workspace")
     journal = workspace.sweep("good")
+    started = ["sh", "-c", "trap '' INT; exec \"$@\"", "-", *command]  # as `command &` in a script
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command if sign == signal.SIGINT else started,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as first:
         wait_until(first, lambda: any(e["kind"] == "start" for e in read_journal(journal)), "a start")
-        os.killpg(first.pid, sign) if sign == signal.SIGINT else os.kill(
-            first.pid, sign
-        )  # Ctrl-C goes to the group
+        # Ctrl-C goes to the group
+        os.killpg(first.pid, sign) if sign == signal.SIGINT else os.kill(first.pid, sign)
         asked = time.monotonic()
         said, error = first.communicate(timeout=60)
     assert first.returncode == 130, said + error
