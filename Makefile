@@ -11,7 +11,7 @@ export TORCH_INDEX PYTHON
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all chaos check format lock bench clean doctor
+.PHONY: help setup demo test test-all test-system chaos check format lock bench clean doctor
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
@@ -31,7 +31,9 @@ demo: setup ## from four rock songs to an album, in minutes
 test: setup ## every test that needs only Python
 	@$(BIN)/python -m pytest -m "not system" $(ARGS)
 
-test-all: test ## those, and the tests that need a browser, ffmpeg, sshd or root
+test-all: test test-system ## those, and the tests that need a browser, ffmpeg, sshd or root
+
+test-system: setup
 	@bash .ci/system-packages
 	@$(BIN)/python -m pytest -m system $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no system tests"; }
 
