@@ -31,8 +31,9 @@ struct Fp32 {
 
 #ifdef __AVX512F__
     // One row spends its time reading weights: those of inputs that are zero, many behind a ReLU, are passed over. They
-    // would add zeros, so its sums are those it has among others.
-    static void tile_of_one(float* sums, const float* x, const float* w, int depth, Ahead ahead) {
+    // would add zeros, so its sums are those it has among others. One line in four is asked for shortly ahead: enough
+    // for the CPU to bring the others, and 1.3 times the rate at which it reads the third cache unasked.
+    static void tile_of_one(float* sums, const float* x, const float* w, int depth) {
         int32_t at[DEPTH + LANES];
         int count = 0;
         __m512i k = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -44,14 +45,15 @@ struct Fp32 {
         __m512 c[4];
         SNN_UNROLL for (int j = 0; j < 4; ++j) c[j] = _mm512_loadu_ps(sums + j * 16);
         for (int i = 0; i < count; ++i) {
-            ahead.fetch();
             const __m512 one = _mm512_set1_ps(x[at[i]]);
             const float* weight = w + int64_t{at[i]} * PANEL;
+            _mm_prefetch(reinterpret_cast<const char*>(weight + SOON * PANEL), _MM_HINT_T1);
             SNN_UNROLL for (int j = 0; j < 4; ++j) c[j] = _mm512_fmadd_ps(one, _mm512_load_ps(weight + j * 16), c[j]);
         }
         SNN_UNROLL for (int j = 0; j < 4; ++j) _mm512_storeu_ps(sums + j * 16, c[j]);
     }
 
+    static constexpr int SOON = 16;  // how many k ahead: 4 KB
     static constexpr int ROWS = 6;  // 24 accumulators, 4 weights, 1 input
 
     template <int M>
@@ -59,7 +61,7 @@ struct Fp32 {
                               const float*, Ahead ahead) {
         const float* x = in.data + int64_t{row} * in.stride + from;
         const int stride = in.stride;
-        if (M == 1) return tile_of_one(sums, x, w, depth, ahead);
+        if (M == 1) return tile_of_one(sums, x, w, depth);
         __m512 c[M][4];
         SNN_UNROLL for (int m = 0; m < M; ++m) {
             SNN_UNROLL for (int j = 0; j < 4; ++j) c[m][j] = _mm512_loadu_ps(sums + m * PANEL + j * 16);
