@@ -31,8 +31,8 @@ struct Fp32 {
 
 #ifdef __AVX512F__
     // One row spends its time reading weights: those of inputs that are zero, many behind a ReLU, are passed over. They
-    // would add zeros, so its sums are those it has among others. One line in four is asked for shortly ahead: enough
-    // for the CPU to bring the others, and 1.3 times the rate at which it reads the third cache unasked.
+    // would add zeros, so its sums are those it has among others. Of the weights that soon follow, the first line of each
+    // k is asked for: where they come from DRAM that is a seventh faster; asking for all four gains less.
     static void tile_of_one(float* sums, const float* x, const float* w, int depth) {
         int32_t at[DEPTH + LANES];
         int count = 0;
