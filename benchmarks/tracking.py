@@ -32,6 +32,7 @@ from sweep import made_workspace
 from orchestrator.config import Schedule, SweepConfig, Tracking
 from orchestrator.journal import Journal
 from orchestrator.plan import plan
+from orchestrator.tracking.group import Group
 from orchestrator.tracking.start import Shipping, start_shipper
 from orchestrator.workspace import CONFIG, Workspace
 from samplernn import commit
@@ -136,7 +137,7 @@ def shipped(
     os.environ |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
     mode = Tracking(wandb="offline" if side == "offline" else "online")
     options = ["--flush-s", str(flush_s)] + ([] if poll_s is None else ["--poll-s", str(poll_s)])
-    shipping = start_shipper(workspace, name, mode, options=options)
+    shipping = start_shipper(workspace, Group("sweep", name), mode, options=options)
     assert shipping is not None
     log = shipping.folder / "shipper.log"
     while f"pid {shipping.process.pid}" not in log.read_text():

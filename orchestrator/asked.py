@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from orchestrator.config import (
-    AlbumConfig,
+    AlbumFile,
     AuditionConfig,
     ExportConfig,
     GenerateFile,
-    IngestConfig,
+    IngestFile,
     PickConfig,
     Retention,
     RollbackConfig,
@@ -35,7 +35,7 @@ YAML = (".yaml", ".yml")
 PRESETS = Path(__file__).parent.parent / "configs" / "model"
 
 
-def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
+def ingest_asked(folder: str, words: list[str]) -> IngestFile:
     """`ingest FOLDER name=value ...`; the dataset is named for the folder, the file, or what is before the stars.
 
     Raises BadInput, among others, for a second place: a pattern without quotes is several words.
@@ -53,7 +53,7 @@ def ingest_asked(folder: str, words: list[str]) -> IngestConfig:
     plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
     last = Path(plain[-1] if plain else "")
     name = last.stem if last.suffix.lower() in SUFFIXES else last.name
-    return _built(IngestConfig, {"name": as_name(name), "source": source}, words)
+    return _built(IngestFile, {"name": as_name(name), "source": source}, words)
 
 
 def export_asked(words: list[str]) -> ExportConfig:
@@ -116,13 +116,13 @@ def songs_asked(words: list[str]) -> GenerateFile:
     return _built(GenerateFile, data, words)
 
 
-def album_asked(name: str, words: list[str]) -> AlbumConfig:
+def album_asked(name: str, words: list[str]) -> AlbumFile:
     """`album SONGS name=value ...`, or with a FILE.yaml; the album is named for either."""
     if name.endswith(YAML):
         data = {"name": as_name(Path(name).stem), **load_yaml(name)}
     else:
         data = {"name": name, "songs": name}
-    return _built(AlbumConfig, data, words)
+    return _built(AlbumFile, data, words)
 
 
 def audition_asked(words: list[str]) -> tuple[AuditionConfig, str]:

@@ -64,7 +64,7 @@ Debug = Annotated[
 
 
 @app.command(
-    cls=taking("orchestrator.config:IngestConfig"), short_help="Turn a folder of music into a dataset."
+    cls=taking("orchestrator.config:IngestFile"), short_help="Turn a folder of music into a dataset."
 )
 def ingest(
     folder: Annotated[str, typer.Argument(metavar="FOLDER | NAME")],
@@ -96,8 +96,12 @@ def ingest(
         return
     asked, root = ingest_asked(folder, settings or []), _open(workspace)
     from orchestrator.ingest import run_ingest
+    from orchestrator.tracking.beside import ship_dataset
+    from orchestrator.tracking.start import require_trackable
 
-    run_ingest(root, asked, out)
+    require_trackable(asked.run.tracking)
+    run_ingest(root, asked.dataset, out)
+    ship_dataset(root, asked.name, asked.run.tracking, out)
     out.print(f"\nnext: orchestrator sweep configs/sweeps/laptop.yaml dataset={asked.name}")
 
 
@@ -333,18 +337,22 @@ def generate(
     file, root = songs_asked(words), _open(workspace)
     from orchestrator.generate import generate as run_generate
     from orchestrator.recipe import Recipe
+    from orchestrator.tracking.beside import ship_songs
+    from orchestrator.tracking.start import require_trackable
 
+    require_trackable(file.run.tracking)
     again = Recipe.read(words[0]) if words[0].endswith(".json") else None
     failed = run_generate(root, file.job, file.run, out, again)
     for song, reason in failed.items():
         out.print(f"song {song} failed: {reason}", style="red", markup=False, soft_wrap=True)
     if failed:
         out.print(f"{len(failed)} songs failed; the same command tries them again")
+    ship_songs(root, file.name, file.run.tracking, out)
     out.print(f"\nnext: orchestrator album {file.name}")
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 
-@app.command(cls=taking("orchestrator.config:AlbumConfig"), short_help="Make an album of a batch of songs.")
+@app.command(cls=taking("orchestrator.config:AlbumFile"), short_help="Make an album of a batch of songs.")
 def album(
     name: Annotated[str, typer.Argument(metavar="SONGS | FILE.yaml")],
     settings: Settings = None,
@@ -365,9 +373,12 @@ def album(
     """
     from orchestrator.album.build import build_album
     from orchestrator.asked import album_asked
+    from orchestrator.tracking.beside import ship_album
+    from orchestrator.tracking.start import require_trackable
 
-    config = album_asked(name, settings or [])
-    root, counted = _open(workspace), [0, 0]
+    file = album_asked(name, settings or [])
+    require_trackable(file.run.tracking)
+    config, root, counted = file.album, _open(workspace), [0, 0]
 
     def line() -> str:
         what = "songs heard" if propose else "tracks"
@@ -391,6 +402,7 @@ def album(
     with view.showing():
         result = build_album(root, config, heard)
     out.print(result.to_text(), markup=False, soft_wrap=True)
+    ship_album(root, config.name, file.run.tracking, out)
 
 
 @app.command(
@@ -444,14 +456,14 @@ def submit(
 @app.command(cls=taking("orchestrator.config:Tracking"), short_help="Ship to W&B what is not there yet.")
 def sync(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[SWEEP] [name=value ...]", show_default=False)
+        list[str] | None, typer.Argument(metavar="[SWEEP | DATASET] [name=value ...]", show_default=False)
     ] = None,
     workspace: Where = None,
 ) -> None:
     """Ship to W&B what is missing there of a SWEEP, or of all: trials, the sweep's table, dataset, songs and albums.
 
-    Sweeps ship themselves while they run; this is for afterwards: the server was down, you logged in later, there are
-    new songs. What is there is not sent again; Ctrl-C is safe. Without a login it writes runs for `wandb sync`.
+    Every verb ships what it makes; this is for afterwards: the server was down, you logged in later, there are new
+    picks. What is there is not sent again; Ctrl-C is safe. Without a login it writes runs for `wandb sync`.
 
     Example: orchestrator sync overnight
     """

@@ -62,6 +62,34 @@ class IngestConfig(Frozen):
     """Licence of the audio, kept in the dataset's card."""
 
 
+class Tracking(Frozen):
+    """Weights & Biases; the trials' own metric files are always written."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """auto is online when this machine is logged in, offline otherwise."""
+    project: str = "samplernn"
+    """The W&B project."""
+
+
+class VerbRun(Frozen):
+    """How a verb is executed: nothing here changes what comes out."""
+
+    tracking: Tracking = Tracking()
+    """Dashboards."""
+
+
+class IngestFile(IngestConfig):
+    """What the command line of `ingest` may say: the dataset, and how it is made."""
+
+    run: VerbRun = VerbRun()
+    """How it is executed."""
+
+    @property
+    def dataset(self) -> IngestConfig:
+        """The dataset alone."""
+        return IngestConfig.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))
+
+
 class ExportConfig(Frozen):
     """`ingest --export NAME`: a dataset's chunks as .npy files, as the original's datasets are."""
 
@@ -128,15 +156,6 @@ class Retention(Frozen):
     """So many of the newest models."""
     every: Annotated[int, Field(ge=1)] | None = None
     """Models at multiples of so many steps; null keeps none for that."""
-
-
-class Tracking(Frozen):
-    """Weights & Biases; the trials' own metric files are always written."""
-
-    wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """auto is online when this machine is logged in, offline otherwise."""
-    project: str = "samplernn"
-    """The W&B project."""
 
 
 class SweepConfig(Frozen):
@@ -253,6 +272,8 @@ class GenerateRun(Frozen):
     """Whether every song is measured when it is whole, and compared with the music of its training."""
     page: bool = True
     """Whether a page with a ranking and a picture of every song is written at the end."""
+    tracking: Tracking = Tracking()
+    """Dashboards; what isn't said is as the sweep's last run had it."""
 
 
 class SongAudio(Frozen):
@@ -417,3 +438,15 @@ class AlbumConfig(Frozen):
     """A picture for the cover; null draws one from the album's own sound."""
     archive: bool = True
     """Whether all of it is also packed into album.zip."""
+
+
+class AlbumFile(AlbumConfig):
+    """What a YAML and a command line of an album may say: the album, and how it is made."""
+
+    run: VerbRun = VerbRun()
+    """How it is executed; what isn't said of dashboards is as the sweep's last run had it."""
+
+    @property
+    def album(self) -> AlbumConfig:
+        """The album alone."""
+        return AlbumConfig.model_validate(self.model_dump(exclude={"run"}, exclude_unset=True))

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from cluster.connect import connect
 from orchestrator.album.build import AlbumResult, build_album
-from orchestrator.config import AlbumConfig, GenerateJob, GenerateRun, IngestConfig, SweepFile
+from orchestrator.config import AlbumConfig, GenerateJob, GenerateRun, IngestConfig, SweepFile, Tracking
 from orchestrator.ending import stopped_cleanly
 from orchestrator.generate import generate
 from orchestrator.ingest import run_ingest
 from orchestrator.live import console, span
 from orchestrator.merge import build, load_yaml
 from orchestrator.sweep import run_sweep
+from orchestrator.tracking.beside import ship_album, ship_dataset, ship_songs
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
 
@@ -41,19 +42,25 @@ def main() -> None:
     with stopped_cleanly("make demo", out), connect():
         _stage(out, began, 1, "ingest: four 40-second excerpts of Sectoid's metal")
         data, _ = _load("ingest")
-        run_ingest(workspace, build(IngestConfig, {"source": str(ROOT / "demo" / "music"), **data}), out)
+        music = build(IngestConfig, {"source": str(ROOT / "demo" / "music"), **data})
+        run_ingest(workspace, music, out)
+        ship_dataset(workspace, music.name, Tracking(), out)
 
         _stage(out, began, 2, "sweep: six small models, the worst stopped early")
         view = run_sweep(workspace, build(SweepFile, load_yaml(_file("sweep"))), out)
 
         _stage(out, began, 3, "generate: songs from the best checkpoint, in a pool of two")
         data, how = _load("generate")
-        failed = generate(workspace, build(GenerateJob, data), build(GenerateRun, how), out)
+        job = build(GenerateJob, data)
+        failed = generate(workspace, job, build(GenerateRun, how), out)
         if failed:
             raise BadInput(f"songs that could not be made: {failed}")
+        ship_songs(workspace, job.name, Tracking(), out)
 
         _stage(out, began, 4, "album")
-        album = build_album(workspace, build(AlbumConfig, _load("album")[0]), lambda *_: None)
+        asked = build(AlbumConfig, _load("album")[0])
+        album = build_album(workspace, asked, lambda *_: None)
+        ship_album(workspace, asked.name, Tracking(), out)
     _tell(out, album, time.monotonic() - began)
     sys.exit(1 if any(trial.state == "failed" for trial in view.trials) else 0)
 

@@ -2,7 +2,7 @@
 
 Entries are records journal/<seq>.json with consecutive numbers, written by the one driver. A sweep's:
 
-    begin    gpus, budget, retention   a run of the driver: the GPUs that a trial takes, what may be used and is kept
+    begin    gpus, budget, retention, tracking   a run of the driver: the GPUs that a trial takes, and its settings
     suggest  trial, number, overrides  tpe's next point; without a trial where it is `impossible`, for that reason
     start    trial, attempt, step      a worker began (or went on with) a trial
     report   trial, attempt, step, bits, decision
@@ -104,3 +104,8 @@ def read_journal(sweep: Storage) -> list[Entry]:
             )
         entries.append(entry)
     return entries
+
+
+def last_begin(sweep: Storage) -> Entry:
+    """The entry of the sweep's last run, which has its settings; empty where it was never run."""
+    return next((entry for entry in reversed(read_journal(sweep)) if entry["kind"] == "begin"), {})

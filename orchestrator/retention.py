@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config import Retention
-from orchestrator.journal import read_journal
+from orchestrator.journal import last_begin
 from orchestrator.picks import picked
 from orchestrator.workspace import SOURCES, Workspace
 from samplernn import commit
@@ -37,8 +37,7 @@ class Surplus:
 
 def recorded(workspace: Workspace, sweep: str) -> dict[str, Any]:
     """The settings that the sweep's last run kept checkpoints by; empty where it was never run."""
-    begun = [entry for entry in read_journal(workspace.sweep(sweep)) if entry["kind"] == "begin"]
-    return dict(begun[-1].get("retention", {})) if begun else {}
+    return dict(last_begin(workspace.sweep(sweep)).get("retention", {}))
 
 
 def kept(bits: dict[int, float | None], retention: Retention) -> set[int]:

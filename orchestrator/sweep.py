@@ -23,6 +23,7 @@ from orchestrator.on_ray.tuner import run_trials
 from orchestrator.plan import plan
 from orchestrator.points import at_most
 from orchestrator.room import require_room
+from orchestrator.tracking.group import Group
 from orchestrator.tracking.start import require_trackable, start_shipper
 from orchestrator.trials import ENDED, SweepView
 from orchestrator.workspace import CONFIG, Workspace
@@ -55,7 +56,7 @@ def run_sweep(workspace: Workspace, asked: SweepFile, console: Console) -> Sweep
         else:
             why = "is finished" if not left else "has no budget left"
             console.print(f"sweep {config.name} {why}: nothing to train", highlight=False)
-            shipping = start_shipper(workspace, config.name, run.tracking, console.print)
+            shipping = start_shipper(workspace, Group("sweep", config.name), run.tracking, console.print)
             if shipping is not None:
                 console.print(shipping.finish(DRAIN_S), markup=False, soft_wrap=True)
     if left and over is not None:
@@ -79,7 +80,7 @@ def _train(workspace: Workspace, asked: SweepFile, journal: Journal, console: Co
         share = per_trial(asked.resources)
         check_before(workspace, console.print)
         check_same_config(workspace.sweep(config.name), CONFIG, config)
-        shipping = start_shipper(workspace, config.name, asked.run.tracking, view.say)
+        shipping = start_shipper(workspace, Group("sweep", config.name), asked.run.tracking, view.say)
         try:
             run_trials(workspace, asked, share, journal, Teller(board, view.say).seen, view.tick, view.say)
             drain = DRAIN_S

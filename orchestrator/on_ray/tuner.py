@@ -188,6 +188,7 @@ def run_trials(
         gpus=share["GPU"],
         budget=asked.budget.model_dump(mode="json"),
         retention=asked.retention.model_dump(mode="json"),
+        tracking=asked.run.tracking.model_dump(mode="json"),
     )
     with (
         tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch,

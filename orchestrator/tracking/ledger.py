@@ -2,7 +2,7 @@
 
     <folder>/offline-run-.../         finished offline runs, complete when they appear
     <folder>/staging-<pid>/           runs being written; thrown away after a kill
-    <folder>/shipped/<mode>/<project>/<trial>.json   how far a trial is shipped
+    <folder>/shipped/<where>/<project>/<trial>.json   how far a trial is shipped; where: offline, or the server's URL
     <folder>/status.json  shipper.log  lock
 
 An offline run is written in staging; then the ledger names it, and then it is moved to its place. A kill before
@@ -21,22 +21,11 @@ from typing import IO, Any
 from urllib.parse import quote
 
 from orchestrator.tracking.history import Shipped
-from orchestrator.workspace import Workspace
 from samplernn import commit
 from samplernn.errors import Damaged
 from samplernn.storage import Storage
 
 STATUS = "status.json"
-
-
-def tracking_folder(workspace: Workspace, sweep: str) -> Path:
-    """Where W&B's files, ledger and log live: in the sweep's folder, or in the user's cache when it is remote."""
-    local = workspace.sweep(sweep).at("wandb").local
-    if local is not None:
-        return local
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    place = quote(str(workspace.storage), safe="")
-    return Path(cache).expanduser() / "samplernn-orchestrator" / place / sweep / "wandb"
 
 
 def take_lock(folder: Path) -> IO[bytes] | None:
@@ -52,14 +41,14 @@ def take_lock(folder: Path) -> IO[bytes] | None:
 
 
 class Ledger:
-    """The ledger of one sweep, mode and project; hold the lock.
+    """The ledger of one group of runs, one server (or offline) and one project; hold the lock.
 
     Opening it completes or discards what a killed shipper left.
     """
 
-    def __init__(self, folder: Path, mode: str, project: str) -> None:
+    def __init__(self, folder: Path, where: str, project: str) -> None:
         self._folder = folder
-        self._records = folder / "shipped" / mode / quote(project, safe="")
+        self._records = folder / "shipped" / quote(where, safe="") / quote(project, safe="")
         self.staging = folder / f"staging-{os.getpid()}"
         # The killed one may have shipped to another project.
         for path in (folder / "shipped").rglob("*.json"):

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Tracking
-from orchestrator.tracking.ledger import STATUS, read_status, tracking_folder
+from orchestrator.tracking.group import Group
+from orchestrator.tracking.ledger import STATUS, read_status
 from orchestrator.tracking.login import INSTALL, Mode, tracking_mode, wandb_installed
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput, StorageError
@@ -61,6 +62,11 @@ class Shipping:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    @property
+    def log(self) -> Path:
+        """What the shipper says of itself, in full."""
+        return self.folder / LOG
+
     def told(self) -> dict[str, Any]:
         """What the shipper last said about itself; empty before it has."""
         return read_status(self.folder)
@@ -75,7 +81,7 @@ class Shipping:
         problem = problem or (f"{behind} runs are not complete ({status.get('error')})" if behind else "")
         if problem:
             rest = "the metrics are safe in the workspace, and `orchestrator sync` ships the rest"
-            return f"W&B: {problem}; {rest} (log: {self.folder / LOG})"
+            return f"W&B: {problem}; {rest} (log: {self.log})"
         runs = f"{runs} run" if runs == 1 else f"{runs} runs"
         if self.mode == "online":
             return f"W&B: {runs} at {status.get('url') or 'the server'}"
@@ -83,7 +89,7 @@ class Shipping:
 
 
 def require_trackable(tracking: Tracking) -> Mode | None:
-    """How the sweep will be tracked; None is not at all. Raises BadInput when what was asked for can't be done."""
+    """How it will be tracked; None is not at all. Raises BadInput when what was asked for can't be done."""
     if not PROJECT.match(tracking.project):
         raise BadInput(
             f"tracking.project {tracking.project!r} must be PROJECT or ENTITY/PROJECT in letters, digits, . _ -"
@@ -93,23 +99,24 @@ def require_trackable(tracking: Tracking) -> Mode | None:
 
 def start_shipper(
     workspace: Workspace,
-    sweep: str,
+    group: Group,
     tracking: Tracking,
     say: Callable[[str], None] = print,
     options: Sequence[str] = (),
 ) -> Shipping | None:
-    """Start the shipper of a sweep; None when nothing is tracked. The key, if any, goes through the environment only.
+    """Start the shipper of a group of runs; None when nothing is tracked.
 
-    `say` gets the line about a missing wandb; `options` are more of the shipper's own. Raises BadInput when what was
-    asked for can't be done, StorageError when there is no place for it; later failures are in the log and finish().
+    The key, if any, goes through the environment only. `say` gets the line about a missing wandb; `options` are more
+    of the shipper's own. Raises BadInput when what was asked for can't be done, StorageError when there is no place for
+    it; later failures are in the log and finish().
     """
     mode = require_trackable(tracking)
     if mode is None:
         if tracking.wandb == "auto" and not wandb_installed():
             say(f"W&B is not installed: metrics stay in the workspace ({INSTALL} to track there)")
         return None
-    folder = tracking_folder(workspace, sweep)
-    arguments = ["--workspace", workspace.storage.address, "--sweep", sweep, "--mode", mode]
+    folder = group.folder(workspace)
+    arguments = ["--workspace", workspace.storage.address, f"--{group.kind}", group.name, "--mode", mode]
     arguments += ["--project", tracking.project, "--driver", str(os.getpid()), *options]
     try:
         folder.mkdir(parents=True, exist_ok=True)

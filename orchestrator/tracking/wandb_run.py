@@ -17,6 +17,7 @@ from typing import Any, Literal
 import wandb
 
 from orchestrator.pages.spectrogram import spectrogram_png
+from orchestrator.tracking.group import Group
 from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, axes, caption, dotted, run_id
 from orchestrator.tracking.summary import Summary
 from orchestrator.trials import ClipSet, TrialView
@@ -26,6 +27,8 @@ from samplernn.flac import decode_flac
 
 INIT_TIMEOUT_S = 20.0
 FINISH_TIMEOUT_S = 30.0
+SLOWEST_UPLOAD = 100_000
+"""Bytes a second: an album of 500 MB may take an hour and a half."""
 
 
 class WandbFailed(SampleRNNError):
@@ -34,9 +37,9 @@ class WandbFailed(SampleRNNError):
 
 @dataclass(frozen=True)
 class RunPlace:
-    """What all runs of a sweep share."""
+    """What all runs of a group share."""
 
-    sweep: str
+    group: Group
     dataset: str
     project: str
     """'project' or 'entity/project'."""
@@ -111,15 +114,19 @@ class TrialRun:
 def send_summary(place: RunPlace, summary: Summary) -> tuple[Path, str]:
     """Write a summary as a run, or onto the one that the server has; returns its folder here and the project's URL.
 
-    Raises WandbFailed when it has not all arrived within FINISH_TIMEOUT_S, or W&B can't refer to what is in a bucket.
+    Raises WandbFailed when it has not all arrived within FINISH_TIMEOUT_S and what SLOWEST_UPLOAD needs for its sounds,
+    or W&B can't refer to what is in a bucket.
     """
     _require_bucket_library(summary)
     with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
-        run = _init(place, summary.job_type, summary.key, summary.name, {})
+        sounds = _sounds(summary, Path(scratch))
+        size = sum(path.stat().st_size for path in Path(scratch).iterdir())
+        finish_s = FINISH_TIMEOUT_S + size / SLOWEST_UPLOAD
+        run = _init(place, summary.job_type, summary.key, summary.name, {}, finish_s)
         for name, sheet in summary.tables.items():
             table = wandb.Table(columns=sheet.columns, data=sheet.rows, allow_mixed_types=True)
             run.log({name: table}, commit=False)
-        run.log({**summary.figures, **_sounds(summary, Path(scratch))})
+        run.log({**summary.figures, **sounds})
         for reference in summary.references:
             artifact = wandb.Artifact(reference.name, reference.kind, metadata=reference.metadata)
             for name, address in reference.files.items():
@@ -145,19 +152,26 @@ def abandon_all() -> None:
         wandb.teardown()
 
 
-def _init(place: RunPlace, job_type: str, key: str, name: str, config: dict[str, Any]) -> wandb.Run:
+def _init(
+    place: RunPlace,
+    job_type: str,
+    key: str,
+    name: str,
+    config: dict[str, Any],
+    finish_s: float = FINISH_TIMEOUT_S,
+) -> wandb.Run:
     entity, _, project = place.project.rpartition("/")
     return wandb.init(
         entity=entity or None,
         project=project,
-        group=place.sweep,
+        group=place.group.name,
         job_type=job_type,
-        id=run_id(place.sweep, key, place.token),
+        id=run_id(place.group.name, key, place.token),
         name=name,
-        tags=[place.sweep[:64], place.dataset[:64]],
-        config={**config, "sweep": place.sweep, "dataset": place.dataset},
+        tags=list(dict.fromkeys([place.group.name[:64], place.dataset[:64]])),
+        config={**config, place.group.kind: place.group.name, "dataset": place.dataset},
         resume="allow",
-        settings=_settings(place),
+        settings=_settings(place, finish_s),
     )
 
 
@@ -192,7 +206,7 @@ def _media(trial: str, clips: ClipSet, scratch: Path) -> dict[str, wandb.Audio |
     return media
 
 
-def _settings(place: RunPlace) -> wandb.Settings:
+def _settings(place: RunPlace, finish_s: float) -> wandb.Settings:
     """Only what we log goes out: no console, code, git state, package list, host data or system statistics."""
     return wandb.Settings(
         mode=place.mode,
@@ -214,7 +228,7 @@ def _settings(place: RunPlace) -> wandb.Settings:
         x_save_requirements=False,
         init_timeout=INIT_TIMEOUT_S,
         login_timeout=INIT_TIMEOUT_S,
-        finish_timeout=FINISH_TIMEOUT_S,
+        finish_timeout=finish_s,
         finish_timeout_raises=True,
     )
 

@@ -11,14 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from orchestrator.album.build import build_album
-from orchestrator.config import AlbumConfig, Tracking
+from orchestrator.config import Tracking
 from orchestrator.picks import Mark, add_mark
 from orchestrator.tracking.sync import sync
 from orchestrator.trials import SweepView
@@ -27,24 +25,24 @@ from samplernn import commit
 from samplernn.attempts import step_name
 from samplernn.errors import BadInput
 from samplernn.flac import decode_flac
-from tests.made import tone, write_dataset
-from tests.orchestrator.made_sweep import RATE, write_batch, write_sweep
+from tests.orchestrator.made_sweep import RATE, write_batch
 from tests.orchestrator.wandb_ends import Server, history_of, log_out, records, serving, wait_for
-
-SWEEP = "toy-sweep"
-SONGS = [tone(RATE * 2, seed=seed) for seed in range(3)]
+from tests.orchestrator.wandb_sent import (
+    SONGS,
+    SWEEP,
+    made_workspace,
+    media,
+    offline_runs,
+    references,
+    table,
+)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A dataset, a sweep with a picked checkpoint, songs and an album, on a machine without a login."""
     log_out(monkeypatch, tmp_path / "home")
-    workspace = Workspace.open(str(tmp_path / "workspace"))
-    write_dataset(workspace.dataset("toy"))
-    write_sweep(workspace)
-    write_batch(workspace, sounds=SONGS)
-    build_album(workspace, AlbumConfig(name="first", songs="toy-songs"), lambda at, of: None)
-    return workspace
+    return made_workspace(tmp_path / "workspace")
 
 
 @pytest.fixture
@@ -60,38 +58,6 @@ def synced(workspace: Workspace, sweep: str | None = None) -> tuple[bool, str]:
     said = io.StringIO()
     whole = sync(workspace, sweep, Tracking(), Console(file=said, width=1000))
     return whole, said.getvalue()
-
-
-def offline_runs(workspace: Workspace) -> dict[tuple[str, str], list[Path]]:
-    """The files of each run, by job type and name."""
-    found: dict[tuple[str, str], list[Path]] = {}
-    folder = workspace.sweep(SWEEP).at("wandb").local
-    assert folder is not None
-    for path in sorted(folder.glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime):
-        run = next(record.run for record in records(path) if record.HasField("run"))
-        assert run.run_group == SWEEP
-        found.setdefault((run.job_type, run.display_name), []).append(path)
-    return found
-
-
-def table(path: Path, row: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    body = json.loads((path.parent / "files" / row[key]["path"]).read_text())
-    return [dict(zip(body["columns"], cells, strict=True)) for cells in body["data"]]
-
-
-def media(path: Path, row: dict[str, Any], key: str) -> bytes:
-    above, _, below = key.partition("/")
-    return (path.parent / "files" / (row.get(key) or row[above][below])["path"]).read_bytes()
-
-
-def references(path: Path) -> dict[str, list[str]]:
-    """What the artifacts of a run refer to, by kind."""
-    found: dict[str, list[str]] = {}
-    for record in records(path):
-        if record.HasField("artifact") and record.artifact.type != "run_table":
-            refs = [entry.ref for entry in record.artifact.manifest.contents]
-            found.setdefault(record.artifact.type, []).extend(refs)
-    return found
 
 
 def test_sync_offline_writes_a_run_for_everything_and_again_nothing(workspace: Workspace) -> None:
@@ -179,7 +145,8 @@ def test_sync_when_the_server_is_back_ships_everything_once(
         (run,) = [name for name in sent if f"{SWEEP}-{trial.name}-" in name]
         steps = [json.loads(line)["step"] for line in sent[run]]
         assert steps == sorted({row["step"] for row in trial.rows})
-    assert len(sent) == len(SweepView.open(workspace, SWEEP).trials) + 4
+    beside = ["sweep", "generate", "album", "ingest", "ingest"]  # the dataset with its sweep, and by itself
+    assert len(sent) == len(SweepView.open(workspace, SWEEP).trials) + len(beside)
     assert {sent["artifactTypeName"] for versions in server.artifacts.values() for sent in versions} == {
         "run_table",
         "dataset",
@@ -230,9 +197,10 @@ def without(name, path=None, target=None):
     return None if name == "boto3" else find(name, path, target)
 importlib.machinery.PathFinder.find_spec = without
 from orchestrator.tracking import wandb_run
+from orchestrator.tracking.group import Group
 from orchestrator.tracking.summary import Reference, Summary
 dataset = Reference("toy", "dataset", {"card.json": "s3://bucket/card.json"}, {})
-place = wandb_run.RunPlace("riffs", "toy", "band", "offline", Path(sys.argv[1]))
+place = wandb_run.RunPlace(Group("sweep", "riffs"), "toy", "band", "offline", Path(sys.argv[1]))
 try:
     wandb_run.send_summary(place, Summary("ingest", "toy", {}, references=[dataset]))
 except wandb_run.WandbFailed as error:
@@ -243,6 +211,21 @@ except wandb_run.WandbFailed as error:
     )
     assert "pip install 'wandb[aws]'" in done.stdout, done.stderr
     assert not list(tmp_path.iterdir()), "no run was begun"
+
+
+def test_sync_to_another_server_ships_all_there_too(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert synced(workspace)[0]
+    with serving() as second:
+        monkeypatch.setenv("WANDB_BASE_URL", second.url)
+        assert synced(workspace)[0]
+        assert second.history.keys() == server.history.keys()
+        assert "nothing new to ship" in synced(workspace)[1]
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    whole, said = synced(workspace)
+    assert whole
+    assert " new;" not in said
 
 
 def test_sync_of_an_unknown_sweep_names_those_there_are(workspace: Workspace) -> None:

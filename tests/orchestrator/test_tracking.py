@@ -16,6 +16,7 @@ import pytest
 from orchestrator.config import SweepConfig, Tracking
 from orchestrator.journal import Journal
 from orchestrator.pages.spectrogram import spectrogram_png
+from orchestrator.tracking.group import Group
 from orchestrator.tracking.history import Shipped, run_id, unshipped
 from orchestrator.tracking.login import tracking_mode
 from orchestrator.tracking.start import Shipping, start_shipper
@@ -34,9 +35,11 @@ DRIVER = """
 import sys, time
 from orchestrator.config import Tracking
 from orchestrator.tracking.login import tracking_mode
+from orchestrator.tracking.group import Group
 from orchestrator.tracking.start import start_shipper
 from orchestrator.workspace import Workspace
-print(start_shipper(Workspace.open(sys.argv[1]), "riffs", Tracking(wandb="offline")).process.pid, flush=True)
+shipping = start_shipper(Workspace.open(sys.argv[1]), Group("sweep", "riffs"), Tracking(wandb="offline"))
+print(shipping.process.pid, flush=True)
 time.sleep(60)
 """
 QUICK = ("--poll-s", "0.2", "--flush-s", "0.5")
@@ -136,7 +139,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def start(band: Band, mode: str) -> Shipping:
-    shipping = start_shipper(band.workspace, SWEEP, Tracking(wandb=mode, project="band/riffs"), options=QUICK)
+    shipping = start_shipper(
+        band.workspace, Group("sweep", SWEEP), Tracking(wandb=mode, project="band/riffs"), options=QUICK
+    )
     assert shipping is not None
     return shipping
 
@@ -341,16 +346,16 @@ def test_start_auto_without_login_is_offline_and_with_netrc_online(band: Band, t
 
 def test_start_online_without_login_is_refused_with_the_remedy(band: Band) -> None:
     with pytest.raises(BadInput, match="wandb login"):
-        start_shipper(band.workspace, SWEEP, Tracking(wandb="online"))
+        start_shipper(band.workspace, Group("sweep", SWEEP), Tracking(wandb="online"))
 
 
 def test_start_without_wandb_says_so_or_refuses(band: Band, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.tracking.login.find_spec", lambda _: None)
     said: list[str] = []
-    assert start_shipper(band.workspace, SWEEP, Tracking(), say=said.append) is None
+    assert start_shipper(band.workspace, Group("sweep", SWEEP), Tracking(), say=said.append) is None
     assert ["pip install" in line for line in said] == [True]
     with pytest.raises(BadInput, match="pip install"):
-        start_shipper(band.workspace, SWEEP, Tracking(wandb="online"))
+        start_shipper(band.workspace, Group("sweep", SWEEP), Tracking(wandb="online"))
 
 
 def test_run_id_keeps_what_tells_runs_apart_whatever_the_length_of_the_names() -> None:
