@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ import wandb
 from orchestrator.pages.spectrogram import spectrogram_png
 from orchestrator.tracking.group import Group
 from orchestrator.tracking.history import CLIPS_MAX, HistoryRow, axes, caption, dotted, run_id
-from orchestrator.tracking.summary import Summary
+from orchestrator.tracking.summary import Reference, Summary
 from orchestrator.trials import ClipSet, TrialView
 from samplernn import commit
 from samplernn.errors import BadAudio, Damaged, SampleRNNError
@@ -114,10 +113,8 @@ class TrialRun:
 def send_summary(place: RunPlace, summary: Summary) -> tuple[Path, str]:
     """Write a summary as a run, or onto the one that the server has; returns its folder here and the project's URL.
 
-    Raises WandbFailed when it has not all arrived within FINISH_TIMEOUT_S and what SLOWEST_UPLOAD needs for its sounds,
-    or W&B can't refer to what is in a bucket.
+    Raises WandbFailed when it has not all arrived within FINISH_TIMEOUT_S and what SLOWEST_UPLOAD needs for its sounds.
     """
-    _require_bucket_library(summary)
     with _wandb_errors(), tempfile.TemporaryDirectory() as scratch:
         sounds = _sounds(summary, Path(scratch))
         size = sum(path.stat().st_size for path in Path(scratch).iterdir())
@@ -128,22 +125,23 @@ def send_summary(place: RunPlace, summary: Summary) -> tuple[Path, str]:
             run.log({name: table}, commit=False)
         run.log({**summary.figures, **sounds})
         for reference in summary.references:
-            artifact = wandb.Artifact(reference.name, reference.kind, metadata=reference.metadata)
-            for name, address in reference.files.items():
-                small = address.startswith("file://") and name.endswith(".json")  # these tell of all the rest
-                artifact.add_reference(address, name=name, checksum=small)
-            run.log_artifact(artifact, aliases=list(reference.aliases))
+            run.log_artifact(_artifact(reference), aliases=list(reference.aliases))
         run.finish(exit_code=0)
         return Path(run.settings.sync_dir), str(run.project_url or "")
 
 
-def _require_bucket_library(summary: Summary) -> None:
-    """Told before a run is opened, which W&B would leave half-written."""
-    addresses = [address for reference in summary.references for address in reference.files.values()]
-    if any(address.startswith("s3://") for address in addresses) and find_spec("boto3") is None:
-        raise WandbFailed(
-            "W&B refers to files in s3:// through boto3, which is not installed; pip install 'wandb[aws]'"
-        )
+def _artifact(reference: Reference) -> wandb.Artifact:
+    """An artifact of addresses alone: W&B's own way to add one in a bucket wants that store's client and a login there.
+
+    Other content at the same addresses is another version, by the hash that the metadata has.
+    """
+    from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+
+    artifact = wandb.Artifact(reference.name, reference.kind, metadata=reference.metadata)
+    for name, address in reference.files.items():
+        digest = f"{address}#{reference.metadata['sha256']}"
+        artifact.manifest.add_entry(ArtifactManifestEntry(path=name, ref=address, digest=digest))
+    return artifact
 
 
 def abandon_all() -> None:
