@@ -2,8 +2,8 @@
 
 datasets/<name>/   config.json, dataset.json (the card), report.txt, page/, npy/ (ingest --export),
                    tracks/<id>/ (a commit: pcm.arrow, track.json, features.arrow where asked for, what the page shows),
-                   pieces/ (while long files are ingested)
-sweeps/<name>/     config.json, born.json, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
+                   pieces/ (while long files are ingested), born.json and wandb/ (where it is tracked)
+sweeps/<name>/     config.json, born.json, wandb/, journal/<seq>.json, page/, trials/<0042-dim1024-...>/:
                    config.json, attempts/<n>.json, metrics/<attempt>.<seq>.json, and three sibling commits a checkpoint:
                    model/step-<n>.<attempt>/  state/step-<n>.<attempt>/  clips/step-<n>.<attempt>/
 songs/<batch>/     config.json, sources.json, engine.json, journal/<seq>.json, recordings/<sha256>/ (a commit each),
@@ -31,7 +31,7 @@ SOURCES = "sources.json"
 RECORDINGS, RECORDING = "recordings", "piece.flac"
 """The recordings that a batch continues or follows, each a commit named by its hash, and the file in it."""
 BORN = "born.json"
-"""A sweep's own random token: two sweeps of one name in two workspaces are two groups of W&B runs. Beside it
+"""The random token of a sweep or a dataset: two of one name in two workspaces are two groups of W&B runs. Beside it
 the W&B project that they were first shipped to."""
 
 

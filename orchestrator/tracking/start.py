@@ -78,7 +78,8 @@ class Shipping:
     def _line(self, problem: str) -> str:
         status = self.told()
         runs, behind = status.get("runs", 0), status.get("behind", 0)
-        problem = problem or (f"{behind} runs are not complete ({status.get('error')})" if behind else "")
+        left = "1 run is" if behind == 1 else f"{behind} runs are"
+        problem = problem or (f"{left} not complete ({status.get('error')})" if behind else "")
         if problem:
             rest = "the metrics are safe in the workspace, and `orchestrator sync` ships the rest"
             return f"W&B: {problem}; {rest} (log: {self.log})"

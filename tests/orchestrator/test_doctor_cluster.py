@@ -23,6 +23,7 @@ from orchestrator.live import console
 from orchestrator.node_check import datasets, gpu, judge_gpus, look, read_all, versions
 from orchestrator.workspace import Workspace
 from samplernn.storage import Storage
+from tests.made import write_dataset
 
 HERE = Node("a" * 8, "here", "10.0.0.1")
 GPUS = [(0, 4.0, 81559.0, 0), (1, 4.0, 81559.0, 0)]
@@ -110,6 +111,47 @@ def test_a_node_without_the_project_is_red_and_one_that_is_lost_is_not(capsys):
     told = capsys.readouterr().out
     assert "0 of 1 nodes are right; 1 worth a look" in told
     assert "trials that it took are moved" in told
+
+
+CLUSTER = """
+import os, sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster.add_node(num_cpus=1, num_gpus=2, env_vars={"PATH": sys.argv[1] + os.pathsep + os.environ["PATH"]})
+cluster.wait_for_nodes()
+print(cluster.address, flush=True)
+sys.stdin.readline()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.cluster
+@pytest.mark.system
+def test_a_red_cell_is_told_with_its_remedy_and_keeps_a_sweep_from_starting(tmp_path):
+    """A head, and a node that counts two GPUs of which the driver shows one."""
+    write_dataset(Workspace.open(str(tmp_path / "workspace")).dataset("toy"))
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho '0, 4, 81559, 0'\n")
+    smi.chmod(0o755)
+    command = [sys.executable, "-c", CLUSTER, str(smi.parent)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+        try:
+            environment = {**os.environ, "RAY_ADDRESS": cluster.stdout.readline().strip()}
+            assert environment["RAY_ADDRESS"], "the cluster did not start"
+            for words, code in ((["doctor", "--cluster"], 1), (["train", "dataset=toy"], 3)):
+                done = subprocess.run(
+                    [sys.executable, "-m", "orchestrator.cli", *words, "-w", str(tmp_path / "workspace")],
+                    env=environment, capture_output=True, text=True, timeout=120,
+                )  # fmt: skip
+                told = done.stdout + done.stderr
+                assert done.returncode == code, told
+                assert "GPU: Ray counts 2, the driver shows 1" in told
+                assert "restart the node" in told
+            assert "1 of 2 nodes can't do their part (GPU" in told
+            assert not (tmp_path / "workspace" / "sweeps" / "train" / "trials").exists()
+        finally:
+            cluster.communicate("\n", timeout=60)
 
 
 def test_one_node_alone_is_not_looked_at_before_a_sweep(ray_local, tmp_path):

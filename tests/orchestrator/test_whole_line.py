@@ -87,7 +87,8 @@ def test_the_line_leaves_an_album_of_songs_that_are_no_noise(line):
     page = (album / "index.html").read_text()
     assert "A Line" in page
     assert "expect texture, not riffs" in page
-    assert "W&B: 3 runs offline" in said[1]  # two trials, and the sweep with its table
+    assert "W&B: 4 runs offline" in said[1]  # two trials, the sweep with its table, its dataset
+    assert all("W&B: 1 run offline" in said[verb] for verb in (0, 2, 3))
     assert list(Path(workspace.sweep("line").root).glob("wandb/offline-run-*/*.wandb"))
 
 
