@@ -71,8 +71,8 @@ class Tracking(Frozen):
     """The W&B project."""
 
 
-class VerbRun(Frozen):
-    """How a verb is executed: nothing here changes what comes out."""
+class IngestRun(Frozen):
+    """How a dataset is made: nothing here changes what comes out."""
 
     tracking: Tracking = Tracking()
     """Dashboards."""
@@ -81,7 +81,7 @@ class VerbRun(Frozen):
 class IngestFile(IngestConfig):
     """What the command line of `ingest` may say: the dataset, and how it is made."""
 
-    run: VerbRun = VerbRun()
+    run: IngestRun = IngestRun()
     """How it is executed."""
 
     @property
@@ -440,11 +440,18 @@ class AlbumConfig(Frozen):
     """Whether all of it is also packed into album.zip."""
 
 
+class AlbumRun(Frozen):
+    """How an album is made: nothing here changes what comes out."""
+
+    tracking: Tracking = Tracking()
+    """Dashboards; what isn't said is as the sweep's last run had it."""
+
+
 class AlbumFile(AlbumConfig):
     """What a YAML and a command line of an album may say: the album, and how it is made."""
 
-    run: VerbRun = VerbRun()
-    """How it is executed; what isn't said of dashboards is as the sweep's last run had it."""
+    run: AlbumRun = AlbumRun()
+    """How it is executed."""
 
     @property
     def album(self) -> AlbumConfig:

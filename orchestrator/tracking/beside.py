@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 
 from rich.console import Console
 
@@ -78,6 +79,9 @@ def _ship(
         try:
             shipping.process.wait(LEAVE_S)
         except subprocess.TimeoutExpired:
+            threading.Thread(
+                target=shipping.process.wait, daemon=True
+            ).start()  # no zombie, should we live on
             told = (
                 f"W&B: shipping goes on by itself; what is missing then, `orchestrator sync {group.name}` ships "
                 f"(log: {shipping.log})"

@@ -79,6 +79,8 @@ def test_what_is_yours_to_fill_in_is_explained_on_the_page_and_nothing_else(path
         re.findall(r"^ *- `(YOUR_[A-Z_]+)`: \S", (path.parent / "README.md").read_text(), re.MULTILINE)
     )
     assert told == asked
+    filled = YOURS.sub("mine", path.read_text())
+    assert "YOUR_" not in filled, "as `grep YOUR_` of the page would find it"
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
