@@ -27,9 +27,8 @@ def commands(page: Path) -> Iterator[list[str]]:
     blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     told = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
-    lines += [
-        line for line in told if not re.fullmatch(r"(orchestrator|ray)( [a-z-]+){1,2}", line)
-    ]  # a command's mere name
+    mere_name = re.compile(r"(orchestrator|ray)( [a-z-]+){1,2}")
+    lines += [line for line in told if not mere_name.fullmatch(line)]
     for line in lines:
         if re.search(r"(^|&& )(RAY_AUTH_MODE=token )?(orchestrator|ray|python -m) ", line.strip()):
             for part in re.split(r" && | > ", line):
@@ -63,6 +62,12 @@ def verb(words: list[str]) -> None:
         asked.sweep_asked(str(ROOT / context.params["file"]), context.params["settings"] or [], debug=False)
     elif command.name == "ingest":
         asked.ingest_asked(context.params["folder"], context.params["settings"] or [])
+    elif command.name == "generate" and context.params["sweep_name"]:
+        asked.songs_asked([context.params["sweep_name"], *(context.params["settings"] or [])])
+    elif command.name == "train":
+        asked.train_asked(words[1:], debug=False)
+    elif command.name == "doctor" and not context.params["cluster"]:
+        asked.experiment_asked(context.params["settings"] or [])
 
 
 def test_pages_have_lines() -> None:

@@ -110,7 +110,7 @@ def test_more_songs_go_onto_the_same_run(workspace: Workspace, server: Server) -
     assert [row["count/songs"] for row in server.rows(run)] == [3, 4]
 
 
-@pytest.mark.parametrize("fault", ["hang", "429", "die"])
+@pytest.mark.parametrize("fault", ["hang", "die"])
 def test_a_server_that_fails_holds_no_verb_and_sync_ships_what_is_missing_once(
     workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
