@@ -36,6 +36,7 @@ SWEEP = {
     "schedule": {"type": "none"},
     "run": {"tracking": {"wandb": "off"}},
 }  # fmt: skip
+OFF = "run.tracking.wandb=off"
 
 
 def orchestrator(workspace: Path, *words: str) -> float:
@@ -107,7 +108,9 @@ def main() -> None:
         sweep.write_text(yaml.safe_dump({"dataset": "line", **SWEEP}))
         less = ["max_steps=120", "checkpoint_every=60"] if options.quick else []
         report.add(
-            "ingest", "s", [orchestrator(workspace, "ingest", str(folder), "name=line", "sample_rate=16000")]
+            "ingest",
+            "s",
+            [orchestrator(workspace, "ingest", str(folder), "name=line", "sample_rate=16000", OFF)],
         )
         report.add("sweep", "s", [orchestrator(workspace, "sweep", str(sweep), *less)])
         made = orchestrator(

@@ -46,10 +46,13 @@ def ship_album(workspace: Workspace, name: str, said: Tracking, console: Console
 def tracked_as(workspace: Workspace, sweep: str, said: Tracking) -> Tracking:
     """How a sweep was tracked when it last ran, with what is said now on top of it.
 
-    What was to be online is so where this machine is logged in, and offline elsewhere: nobody asked for it here.
+    What was to be online is so where this machine is logged in, and offline elsewhere: nobody asked for it here. Where
+    an older version ran it, it was tracked if it was ever shipped.
     """
-    settings = dict(last_begin(workspace.sweep(sweep)).get("tracking", {}))
-    settings |= {"project": project} if (project := Group("sweep", sweep).first_project(workspace)) else {}
+    project = Group("sweep", sweep).first_project(workspace)
+    unknown = {"wandb": "auto" if project else "off"}
+    settings = dict(last_begin(workspace.sweep(sweep)).get("tracking", unknown))
+    settings |= {"project": project} if project else {}
     if settings.get("wandb") == "online" and not logged_in():
         settings["wandb"] = "offline"
     return Tracking.model_validate({**settings, **said.model_dump(exclude_unset=True)})

@@ -44,6 +44,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     log_out(monkeypatch, tmp_path / "home")
     workspace = made_workspace(tmp_path / "workspace")
     commit.write_record(workspace.batch("toy-songs"), SOURCES, {"sources": [{"sweep": SWEEP}]})
+    ran(workspace, wandb="auto", project="samplernn")
     return workspace
 
 
@@ -150,7 +151,7 @@ def test_songs_wait_for_another_shipper_of_their_sweep(
 
 
 def test_songs_and_albums_are_tracked_as_their_sweep_was(workspace: Workspace) -> None:
-    assert tracked_as(workspace, SWEEP, Tracking()) == Tracking()
+    assert tracked_as(workspace, SWEEP, Tracking()) == Tracking(wandb="auto", project="samplernn")
     ran(workspace, wandb="online", project="band/riffs")
     assert tracked_as(workspace, SWEEP, Tracking()) == Tracking(wandb="offline", project="band/riffs")
     assert tracked_as(workspace, SWEEP, Tracking(project="demos")).project == "demos"
@@ -158,6 +159,14 @@ def test_songs_and_albums_are_tracked_as_their_sweep_was(workspace: Workspace) -
     assert said(ship_songs, workspace, "toy-songs") == said(ship_album, workspace, "first") == ""
     assert not GROUP.folder(workspace).exists()
     assert "offline" in said(ship_songs, workspace, "toy-songs", Tracking(wandb="offline"))
+    assert tracked_as(workspace, SWEEP, Tracking()).wandb == "off"
+
+
+def test_a_sweep_of_an_older_version_was_tracked_if_it_was_ever_shipped(workspace: Workspace) -> None:
+    Journal(workspace.sweep(SWEEP)).add("begin", gpus=0.0, budget={})
+    assert tracked_as(workspace, SWEEP, Tracking()).wandb == "off"
+    GROUP.token(workspace, "band/riffs")
+    assert tracked_as(workspace, SWEEP, Tracking()) == Tracking(wandb="auto", project="band/riffs")
 
 
 def test_without_wandb_nothing_is_said(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
