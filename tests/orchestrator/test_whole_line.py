@@ -91,7 +91,7 @@ def test_the_line_leaves_an_album_of_songs_that_are_no_noise(line):
     assert "W&B: 4 runs offline" in said[1]  # two trials, the sweep with its table, its dataset
     assert all("W&B: " in said[verb] for verb in (0, 2, 3))
     for group, runs in ((workspace.sweep("line"), 6), (workspace.dataset("music"), 1)):
-        wait_for(lambda at=Path(group.root), n=runs: len(list(at.glob("wandb/offline-run-*"))) == n, 60)
+        wait_for(lambda at=Path(group.root), n=runs: len(list(at.glob("wandb/offline-run-*"))) >= n, 60)
 
 
 def test_an_untrained_model_is_white_noise_to_the_same_measure():
