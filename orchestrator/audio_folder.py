@@ -7,7 +7,9 @@ import itertools
 import os
 import re
 import stat
+import urllib.parse
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from orchestrator.ranges import RANGES, Span, read_ranges
@@ -18,6 +20,7 @@ from samplernn.storage import Storage
 NOT_READ = frozenset([".mid", ".midi", ".mod", ".ra", ".rm", ".dts", ".tak", ".dff", ".avi", ".aax", ".m4p"])
 """Names of music that is not read."""
 MAGIC = re.compile(r"[*?\[]")
+_ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 Row = dict[str, str]
 
@@ -53,9 +56,10 @@ class Found:
 def scan(source: str) -> Found:
     """Look through a folder and the folders in it; hidden files are passed over in silence.
 
-    `source` is a folder, a file, a pattern (music/**/*.flac) or a URI that pyarrow.fs opens (s3://, gs://). A link to
-    a file inside the folder is followed, a link to a folder or out of the folder is not. Raises BadInput when there is
-    no such folder, or nothing in it that could be audio, or its ranges.csv is wrong.
+    `source` is a folder, a file, a pattern (music/**/*.flac), or these as a URI that pyarrow.fs opens (s3://, gs://;
+    %2A and %5B in it are an asterisk and a bracket, no pattern). A link to a file inside the folder is followed,
+    a link to a folder or out of the folder is not. Raises BadInput when there is no such folder, or nothing in it that
+    could be audio, or its ranges.csv is wrong.
     """
     found = _look(source)
     found.audio.sort(key=lambda file: file.path)
@@ -72,10 +76,10 @@ def scan(source: str) -> Found:
 
 def _look(source: str) -> Found:
     if "://" in source:
-        storage = Storage.open(source)
+        storage, pattern = _opened(source)
         if storage.local is None:
-            return _look_remote(storage)
-        source = str(storage.local)
+            return _look_remote(storage, pattern)
+        source = "/".join([str(storage.local), *pattern])
     root, matching = Path(source).expanduser(), None
     if root.is_file():
         root, matching = root.parent, [root]
@@ -109,11 +113,42 @@ def _keep(found: Found, matching: list[Path], given: Path) -> None:
     found.skipped[:] = [row for row in found.skipped if row["path"] in names]
 
 
-def _look_remote(storage: Storage) -> Found:
+def _opened(uri: str) -> tuple[Storage, list[str]]:
+    """The folder that a URI names, and the pattern below it part by part, empty when all of the folder is meant."""
+    place, mark, options = uri.partition("?")
+    parts = place.split("/")
+    fixed = 3 + sum(1 for _ in itertools.takewhile(lambda part: not MAGIC.search(part), parts[3:]))
+    if fixed >= len(parts):
+        storage = Storage.open(uri)
+        if not storage.is_file():
+            return storage, []
+        fixed -= 1
+    folder = Storage.open("/".join(parts[:fixed]) + mark + options)
+    return folder, [_ESCAPED.sub(_literally, part) for part in parts[fixed:]]
+
+
+def _literally(escapes: re.Match[str]) -> str:
+    return glob.escape(urllib.parse.unquote(escapes[0]))
+
+
+def _matches(path: list[str], pattern: list[str]) -> bool:
+    """Part by part, as glob.glob matches; ** is any number of folders."""
+    if not path or not pattern:
+        return not path and pattern in ([], ["**"])
+    if pattern[0] == "**":
+        return _matches(path, pattern[1:]) or _matches(path[1:], pattern)
+    return fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+
+
+def _look_remote(storage: Storage, pattern: list[str]) -> Found:
     found = Found(None, storage, ranges=read_ranges(storage.read(RANGES)) if storage.exists(RANGES) else {})
     for path, size in storage.walk():
         shown = printable(os.fsencode(path))
-        if any(part.startswith(".") for part in path.split("/")) or shown == RANGES:
+        parts = path.split("/")
+        if any(part.startswith(".") for part in parts) or shown == RANGES:
+            continue
+        if pattern and not _matches(parts, pattern):
+            found.ranges.pop(shown, None)
             continue
         reason = _not_audio(os.fsencode(path))
         if reason:

@@ -82,9 +82,9 @@ def ingest(
 ) -> None:
     """Turn a FOLDER of music into a dataset: mono, one sample rate, split into train, valid and test.
 
-    Reads WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, WMA and more, at any rate, with any number of channels; a file, a
-    pattern ('music/*.flac') and s3:// or gs:// do as well. What can't be read is left out and named with its reason. A
-    ranges.csv in the folder (file,start,stop) says which part of a file to take.
+    Reads WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, WMA and more, at any rate, with any number of channels; a file
+    and a pattern ('music/*.flac') do as well, also in s3:// and gs://. What can't be read is left out and named with
+    its reason. A ranges.csv in the folder (file,start,stop) says which part of a file to take.
 
     Example: orchestrator ingest ~/Music/band name=band sample_rate=16000
     """

@@ -178,6 +178,11 @@ class Storage:
             found = self.fs.get_file_info(self._path(name)).type
         return bool(found != pafs.FileType.NotFound)
 
+    def is_file(self) -> bool:
+        """Whether this is no folder but an object."""
+        with self._named("look"):
+            return bool(self.fs.get_file_info(self.root).is_file)
+
     def names(self) -> list[str]:
         """Names of everything directly in this folder, sorted; empty when there is no such folder."""
         with self._named("list"):

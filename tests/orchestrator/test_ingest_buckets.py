@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.fs as pafs
 import pytest
 
+from orchestrator.audio_folder import scan
 from orchestrator.config import ExportConfig, IngestConfig
 from orchestrator.export import export
 from orchestrator.ingest_report import Report
@@ -60,6 +61,40 @@ def music(tmp_path_factory, cloud) -> tuple[Path, str]:
         with remote.open_output_stream(f"music/band/{path.relative_to(local)}") as out:
             out.write(path.read_bytes())
     return local, cloud.uri("music/band")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "audio", "skipped"),
+    [
+        ("band/*", ["b.flac", "cut.ogg"], ["cover.jpg"]),
+        ("band/*.flac", ["b.flac"], []),
+        ("band/**", ["b.flac", "cut.ogg", "deep/a b.wav"], ["cover.jpg"]),
+        ("band/**/*.[fw]*", ["b.flac", "deep/a b.wav"], []),
+        ("**/deep/*%20b.wav", ["band/deep/a b.wav"], []),
+        ("band/d*/*.wav", ["deep/a b.wav"], []),
+        ("band/b.flac", ["b.flac"], []),
+        ("band/deep/a%20b.wav", ["a b.wav"], []),
+    ],
+)
+def test_scan_pattern_in_a_bucket_takes_what_it_takes_on_disk(music, cloud, pattern, audio, skipped):
+    local, _ = music
+    found = scan(cloud.uri(f"music/{pattern}"))
+    assert [file.name for file in found.audio] == audio
+    assert [row["path"] for row in found.skipped] == skipped
+    assert found.ranges == ({"b.flac": [(1.0, 14.5)]} if "b.flac" in audio else {})
+    here = scan(str(local / pattern.removeprefix("band/").replace("%20", " ")))
+    assert [file.name.rpartition("/")[2] for file in here.audio] == [
+        name.rpartition("/")[2] for name in audio
+    ]
+    assert [row["path"] for row in here.skipped] == skipped
+    assert here.ranges == found.ranges
+
+
+def test_scan_pattern_in_a_bucket_that_matches_nothing_is_refused(music, cloud):
+    with pytest.raises(BadInput, match="holds no audio files"):
+        scan(cloud.uri("music/band/*.mp3"))
+    with pytest.raises(BadInput, match="holds no audio files"):
+        scan(cloud.uri("music/band/%2A.flac"))
 
 
 @pytest.mark.parametrize("workspace", ["disk", "bucket"])
