@@ -125,6 +125,7 @@ def test_ingest_bad_files_among_good_ones_are_rows_with_reasons(workshop, source
     (source / "loop").symlink_to(source)
     (source / "away").symlink_to(source.parent)
     (source / "dangling.wav").symlink_to(source / "nothing.wav")
+    (source / "round.wav").symlink_to(source / "round.wav")
     write_sound(source / "brief.wav", 0.5, seed=4)
     with open(os.fsencode(source) + b"/caf\xe9\n.wav", "wb") as stream:  # noqa: PTH123
         stream.write(write_sound(source.parent / "named.wav", seed=5).read_bytes())
@@ -148,6 +149,7 @@ def test_ingest_bad_files_among_good_ones_are_rows_with_reasons(workshop, source
         "out.wav": "leads out of the folder",
         "page.mp3": "not audio",
         "pipe.wav": "not a regular file",
+        "round.wav": "can't be read",
         "song.m4a": "damaged",
         "wide.wav": "1,024 channels",
         "words.wav": "not audio",
