@@ -14,7 +14,7 @@ from samplernn.audio import Signal
 from samplernn.errors import BadAudio, StorageError
 from samplernn.storage import Storage
 
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**18
 
 
 @contextmanager
@@ -56,19 +56,12 @@ def signature(path: bytes) -> tuple[int, ...]:
 
 def digest(path: bytes, size: int) -> str:
     """SHA-256 of a file of `size` bytes; one that has grown since is not read to an end that may never come."""
-    sha256 = hashlib.sha256()
-    for block in _blocks(path):
-        sha256.update(block)
-        size -= len(block)
-        if size < 0:
-            break
+    sha256, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
+    # O_NONBLOCK: a FIFO put in the file's place must not hold the worker.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:  # noqa: PTH123
+        while size >= 0 and (read := stream.readinto(block)):
+            sha256.update(block[:read])
+            size -= read
     if size:
         raise BadAudio("changed while it was read; run the ingest again")
     return sha256.hexdigest()
-
-
-def _blocks(path: bytes) -> Iterator[bytes]:
-    # O_NONBLOCK: a FIFO put in the file's place must not hold the worker.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:  # noqa: PTH123
-        while block := stream.read(_BLOCK_BYTES):
-            yield block

@@ -257,8 +257,10 @@ class _Kept:
 
 def to_pcm(signal: Signal) -> Pcm:
     """Float samples [samples], full scale 1, as int16; what is above full scale is clipped."""
-    pcm: Pcm = np.clip(np.rint(signal * np.float32(32768)), -32768, 32767).astype(np.int16)
-    return pcm
+    scaled = signal * np.float32(32768)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -32768, 32767, out=scaled)
+    return scaled.astype(np.int16)
 
 
 def _check_length(stream: Stream, frames: int, samples: int, sample_rate: int) -> None:

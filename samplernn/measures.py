@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +54,17 @@ def spectral_flatness(audio: Audio) -> float:
 
 def frame_flatness(frames: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Spectral flatness of each frame [frames, 1024]."""
-    power = np.abs(np.fft.rfft(frames * np.hanning(FRAME).astype(frames.dtype), axis=1)) ** 2
-    power = power[:, _SKIP_BINS:] + 1e-12
+    bins = np.fft.rfft(frames * _hann().astype(frames.dtype, copy=False), axis=1)[:, _SKIP_BINS:]
+    power = bins.real**2 + bins.imag**2 + 1e-12
     flatness: npt.NDArray[np.floating] = np.exp(np.mean(np.log(power), axis=1)) / np.mean(power, axis=1)
     return flatness
+
+
+@cache
+def _hann() -> npt.NDArray[np.float64]:
+    window = np.hanning(FRAME)
+    window.flags.writeable = False  # one array for all who ask
+    return window
 
 
 def silence(audio: Audio) -> float:
@@ -130,7 +138,7 @@ def band_levels(audio: Audio, sample_rate: int) -> npt.NDArray[np.float64]:
     rows = []
     for at in range(0, audio.size, sample_rate):
         power = [
-            np.abs(np.fft.rfft(frames * np.hanning(FRAME), axis=1)) ** 2
+            np.abs(np.fft.rfft(frames * _hann(), axis=1)) ** 2
             for frames in _frames(audio[at : at + sample_rate])
         ]
         if power:
@@ -150,7 +158,7 @@ def centroid(audio: Audio, sample_rate: int) -> float:
     """Centre of gravity of the power spectrum in Hz; 0 for silence."""
     power = np.zeros(FRAME // 2 + 1)
     for frames in _frames(audio):
-        power += (np.abs(np.fft.rfft(frames * np.hanning(FRAME), axis=1)) ** 2).sum(axis=0)
+        power += (np.abs(np.fft.rfft(frames * _hann(), axis=1)) ** 2).sum(axis=0)
     total = float(power.sum())
     return float(power @ np.fft.rfftfreq(FRAME, 1 / sample_rate)) / total if total else 0.0
 

@@ -31,8 +31,7 @@ class TrackMeasures:
         self.samples += len(signal)
         if len(signal):
             self.peak = max(self.peak, float(signal.max()), -float(signal.min()))
-            self._sum += float(np.sum(signal, dtype=np.float64))
-        joined_up = np.concatenate([self._held, signal])
+        joined_up = np.concatenate([self._held, signal]) if len(self._held) else signal
         whole = len(joined_up) // _STRIDE * _STRIDE
         self._take(joined_up[:whole])
         self._held = joined_up[whole:]
@@ -57,7 +56,8 @@ class TrackMeasures:
     @property
     def mean(self) -> float:
         """Mean of all samples: DC as a share of full scale."""
-        return self._sum / self.samples if self.samples else 0.0
+        held = float(np.sum(self._held, dtype=np.float64))
+        return (self._sum + held) / self.samples if self.samples else 0.0
 
     def silent(self, below_dbfs: float, seconds: float, sample_rate: int) -> Passages:
         """Passages of at least `seconds` in which every frame of 1,024 samples lies below a level; and such ends."""
@@ -71,8 +71,10 @@ class TrackMeasures:
     def _take(self, signal: Signal) -> None:
         halves = signal.reshape(-1, _HALF)
         self._energies.append(np.einsum("ij,ij->i", halves, halves))
+        # Of int16 PCM each sum is exact: 9 + 16 bits, sign included, in float32's 25.
+        self._sum += float(np.sum(halves.sum(axis=1), dtype=np.float64))
         frames = signal.reshape(-1, _STRIDE)[:, :FRAME]
-        heard = frames[np.sqrt(np.einsum("ij,ij->i", frames, frames) / FRAME) > 10 ** (SILENCE_DBFS / 20)]
+        heard = frames[np.einsum("ij,ij->i", frames, frames) > FRAME * 10 ** (SILENCE_DBFS / 10)]
         self._flatness += float(np.sum(frame_flatness(heard), dtype=np.float64))
         self._heard += len(heard)
 
