@@ -67,7 +67,7 @@ class Tracking(Frozen):
     """Weights & Biases; the trials' own metric files are always written."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """auto is online when this machine is logged in, offline otherwise."""
+    """auto is online when this machine is logged in; otherwise a sweep writes offline runs, the other verbs nothing."""
     project: str = "samplernn"
     """The W&B project."""
 

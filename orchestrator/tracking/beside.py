@@ -2,7 +2,8 @@
 
 A shipper of its own ships it, a process apart: the verb waits LEAVE_S for it and leaves it to itself. Songs and albums
 stand in the group of the sweep that they come from and are tracked as that sweep's last run was; a dataset, which is
-there before any sweep, is a group by itself. What is missed, `orchestrator sync` ships.
+there before any sweep, is a group by itself. What is missed, `orchestrator sync` ships. With `auto` and no login there
+is nothing to wait for: all of it is in the workspace.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def _ship(
     workspace: Workspace, group: Group, tracking: Tracking, options: list[str], console: Console
 ) -> None:
     """Start the shipper, wait a little, and say how it stands. Whatever goes wrong, the work itself is done."""
+    if tracking.wandb == "auto" and not logged_in():
+        return
     try:
         shipping = start_shipper(workspace, group, tracking, lambda _: None, options)
     except SampleRNNError as error:

@@ -36,6 +36,7 @@ from tests.orchestrator.wandb_sent import (
 
 DATASET = Group("dataset", "toy")
 AUTO = Tracking()
+OFFLINE = Tracking(wandb="offline")
 
 
 @pytest.fixture
@@ -75,13 +76,13 @@ def synced(workspace: Workspace) -> str:
 
 
 def test_each_verb_writes_its_run_and_a_later_sync_does_not_write_it_again(workspace: Workspace) -> None:
-    assert "W&B: 1 run offline" in said(ship_dataset, workspace, "toy")
+    assert "W&B: 1 run offline" in said(ship_dataset, workspace, "toy", OFFLINE)
     ((key, (path,)),) = offline_runs(workspace, DATASET).items()
     assert key == ("ingest", "toy")
     (addresses,) = references(path).values()
     assert (Path(workspace.dataset("toy").root) / "dataset.json").as_uri() in addresses
 
-    assert "W&B: 1 run offline" in said(ship_songs, workspace, "toy-songs")
+    assert "W&B: 1 run offline" in said(ship_songs, workspace, "toy-songs", OFFLINE)
     ((key, (path,)),) = offline_runs(workspace).items()
     assert key == ("generate", "toy-songs")
     (row,) = history_of(path)
@@ -90,7 +91,7 @@ def test_each_verb_writes_its_run_and_a_later_sync_does_not_write_it_again(works
             decode_flac(media(path, row, line["audio"]))[0], SONGS[int(line["song"])]
         )
 
-    assert "W&B: 1 run offline" in said(ship_album, workspace, "first")
+    assert "W&B: 1 run offline" in said(ship_album, workspace, "first", OFFLINE)
     path = offline_runs(workspace)["album", "first"][0]
     (row,) = history_of(path)
     assert [line["audio"] for line in table(path, row, "tracks")] == ["track/01", "track/02", "track/03"]
@@ -146,13 +147,14 @@ def test_songs_wait_for_another_shipper_of_their_sweep(
     lock = take_lock(GROUP.folder(workspace))
     assert lock is not None
     with lock:
-        assert "goes on by itself" in said(ship_songs, workspace, "toy-songs")
+        assert "goes on by itself" in said(ship_songs, workspace, "toy-songs", OFFLINE)
         assert not offline_runs(workspace)
     wait_for(lambda: offline_runs(workspace), 60)
 
 
 def test_songs_and_albums_are_tracked_as_their_sweep_was(workspace: Workspace) -> None:
     assert tracked_as(workspace, SWEEP, Tracking()) == Tracking(wandb="auto", project="samplernn")
+    assert said(ship_songs, workspace, "toy-songs") == ""  # there is no login
     ran(workspace, wandb="online", project="band/riffs")
     assert tracked_as(workspace, SWEEP, Tracking()) == Tracking(wandb="offline", project="band/riffs")
     assert tracked_as(workspace, SWEEP, Tracking(project="demos")).project == "demos"

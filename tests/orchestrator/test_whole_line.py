@@ -63,10 +63,19 @@ def line(tmp_path_factory):
     body = {"dataset": "music", "base": {"model": MODEL, "train": train}, "space": {"model.dim": [64, 96]}}
     file.write_text(yaml.safe_dump({**body, "schedule": {"grace_steps": 150, "reduction_factor": 2}}))
     said = [
-        orchestrator(workspace, "ingest", str(ROOT / "demo" / "music"), "name=music"),
+        orchestrator(workspace, "ingest", str(ROOT / "demo" / "music"), "name=music", "wandb=offline"),
         orchestrator(workspace, "sweep", str(file)),
-        orchestrator(workspace, "generate", "line", "name=songs", "songs=3", "seconds=1.5", "run.actors=2"),
-        orchestrator(workspace, "album", "songs", "title=A Line"),
+        orchestrator(
+            workspace,
+            "generate",
+            "line",
+            "name=songs",
+            "songs=3",
+            "seconds=1.5",
+            "run.actors=2",
+            "wandb=offline",
+        ),
+        orchestrator(workspace, "album", "songs", "title=A Line", "wandb=offline"),
         orchestrator(workspace, "status", "line", "--json"),
     ]
     return Workspace.open(str(workspace)), said
