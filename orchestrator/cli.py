@@ -217,9 +217,9 @@ def audition(
     root = _open(workspace)
     sweep = find_sweep(root, name)
     if page and name != sweep and root.batch(name).exists("songs"):
-        from orchestrator.pages.songs_page import write_songs_page
+        from orchestrator.show_songs import show_songs
 
-        out.print(f"open {write_songs_page(root, name)}", soft_wrap=True, markup=False)
+        show_songs(root, name, out)
         out.print(f"\nnext: orchestrator album {name}", soft_wrap=True)
         return
     if page:
