@@ -46,7 +46,7 @@ app = typer.Typer(
 out = console()
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[name=value ...]", show_default=False)]
-SweepFileArgument = Annotated[str, typer.Argument(metavar="FILE.yaml")]
+SweepFileArgument = Annotated[str, typer.Argument(metavar="FILE.yaml | NAME")]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -67,7 +67,7 @@ Debug = Annotated[
     cls=taking("orchestrator.config:IngestConfig"), short_help="Turn a folder of music into a dataset."
 )
 def ingest(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER | NAME")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER | FILE.yaml | NAME")],
     settings: Settings = None,
     workspace: Where = None,
     report: Annotated[bool, typer.Option("--report", help="Show the report of dataset NAME again.")] = False,
@@ -98,7 +98,7 @@ def ingest(
     from orchestrator.ingest import run_ingest
 
     run_ingest(root, asked, out)
-    out.print(f"\nnext: orchestrator sweep configs/sweeps/laptop.yaml dataset={asked.name}")
+    out.print(f"\nnext: orchestrator sweep laptop dataset={asked.name}")
 
 
 @app.command(
@@ -129,10 +129,11 @@ def sweep(
 ) -> None:
     """Train many models over a space of settings; the worst are stopped early.
 
-    FILE.yaml says what all models share (base) and which values to try (space); configs/sweeps/ has some to start from.
+    FILE.yaml says what all models share (base) and which values to try (space). Some are shipped, and taken by NAME:
+    laptop, overnight, layers-dim-frame, dadabots-300.
     At every checkpoint each model is evaluated and makes a few clips to listen to.
 
-    Example: orchestrator sweep configs/sweeps/overnight.yaml dataset=band
+    Example: orchestrator sweep overnight dataset=band
     """
     from orchestrator.asked import sweep_asked
 

@@ -27,7 +27,7 @@ STAGES = 4
 OWN_MUSIC = """
 Now your own music (orchestrator is in .venv/bin):
   orchestrator ingest ~/Music/band name=band
-  orchestrator sweep configs/sweeps/overnight.yaml dataset=band     # a GPU and a night; laptop.yaml without
+  orchestrator sweep overnight dataset=band     # a GPU and a night; `sweep laptop` without
   orchestrator audition overnight
   orchestrator generate overnight songs=20 seconds=240
   orchestrator album overnight-songs"""
@@ -41,7 +41,7 @@ def main() -> None:
     with stopped_cleanly("make demo", out), connect():
         _stage(out, began, 1, "ingest: four 40-second excerpts of Sectoid's metal")
         data, _ = _load("ingest")
-        run_ingest(workspace, build(IngestConfig, {"source": str(ROOT / "demo" / "music"), **data}), out)
+        run_ingest(workspace, build(IngestConfig, {**data, "source": str(ROOT / data["source"])}), out)
 
         _stage(out, began, 2, "sweep: six small models, the worst stopped early")
         view = run_sweep(workspace, build(SweepFile, load_yaml(_file("sweep"))), out)
