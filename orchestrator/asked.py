@@ -192,7 +192,7 @@ def _shipped(folder: Path, what: str, name: str, remedy: str = "") -> Path:
     """The shipped YAML of that name. Raises BadInput that lists those there are."""
     there = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     if name not in there:
-        raise BadInput(f"there is no {what} {name!r} in {folder}; there are {', '.join(there)}{remedy}")
+        raise BadInput(f"there is no shipped {what} {name!r}; there are {', '.join(there)}{remedy}")
     return there[name]
 
 

@@ -36,7 +36,7 @@ class IngestConfig(Frozen):
     name: str
     """Name of the dataset."""
     source: str
-    """Folder of audio files, nested folders are searched; or a file, a pattern (music/*.flac), s3://..., gs://..."""
+    """Folder of audio files, nested folders are searched; or a file, a pattern (music/*.flac), or at s3:// or gs://."""
     sample_rate: Annotated[int, Field(ge=4000, le=192_000)] = 16_000
     """Sample rate of the dataset in Hz; 16,000 and 32,000 are the reference's."""
     mono: Literal["mean", "left", "right", "mid", "side"] = "mean"

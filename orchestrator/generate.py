@@ -59,7 +59,7 @@ def generate(
             return {}
         with EventLog(folder) as log:
             log.add("begin", batch=job.name, songs=len(songs), missing=len(missing))
-            meter = SongMeter(job.name, missing, log)
+            meter = SongMeter(job.name, missing, log, measured=run.measures)
             view = View(console, meter.render, meter.line)
             pin = _Pin(folder, view, meter)
             with view.showing(), connect():
