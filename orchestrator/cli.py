@@ -98,7 +98,7 @@ def ingest(
     from orchestrator.ingest import run_ingest
 
     run_ingest(root, asked, out)
-    out.print(f"\nnext: orchestrator sweep laptop dataset={asked.name}")
+    _next(root, "sweep", "laptop", f"dataset={asked.name}")
 
 
 @app.command(
@@ -221,13 +221,13 @@ def audition(
         from orchestrator.show_songs import show_songs
 
         show_songs(root, name, out)
-        out.print(f"\nnext: orchestrator album {name}", soft_wrap=True)
+        _next(root, "album", name)
         return
     if page:
         from orchestrator.pages.sweep_page import write_sweep_page
 
         out.print(f"open {write_sweep_page(root, sweep)}", soft_wrap=True, markup=False)
-        out.print(f"\nnext: orchestrator generate {sweep} songs=8 seconds=60", soft_wrap=True)
+        _next(root, "generate", sweep, "songs=8", "seconds=60")
         return
     from orchestrator.audition.serve import serve
 
@@ -340,8 +340,10 @@ def generate(
     for song, reason in failed.items():
         out.print(f"song {song} failed: {reason}", style="red", markup=False, soft_wrap=True)
     if failed:
-        out.print(f"{len(failed)} songs failed; the same command tries them again")
-    out.print(f"\nnext: orchestrator album {file.name}")
+        songs = "1 song" if len(failed) == 1 else f"{len(failed)} songs"
+        out.print(f"{songs} failed; the same command tries again")
+    else:
+        _next(root, "album", file.name)
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 
@@ -504,6 +506,13 @@ def _open(where: str | None, quiet: bool = False) -> Workspace:
     return workspace
 
 
+def _next(workspace: Workspace, *words: str) -> None:
+    """The next useful command, as it finds this workspace."""
+    from orchestrator.audition.commands import orchestrator
+
+    out.print(f"\nnext: {orchestrator(workspace, *words)}", markup=False, soft_wrap=True)
+
+
 def _doctor_cluster(workspace: Workspace, settings: list[str] | None) -> int:
     from cluster.connect import connect
     from orchestrator.doctor_cluster import examine_cluster, render_cluster
@@ -576,8 +585,11 @@ def _run_sweep(workspace: Workspace, asked: SweepFile) -> None:
         out.print(f"{trial.name} {trial.reason}", style="red", markup=False, soft_wrap=True)
     best = view.best()
     if best is not None and best.best is not None:
-        out.print(f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}")
-        out.print(f"next: orchestrator audition {asked.name}")
+        out.print(
+            f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}",
+            soft_wrap=True,
+        )
+        _next(workspace, "audition", asked.name)
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 

@@ -39,8 +39,10 @@ WORTH_MOVING_S = 60.0
 """A worker that is done sooner keeps its songs: to move them costs a commit of each, and perhaps a model to load."""
 ASK_AGAIN_S = 30.0
 """A worker that was asked for songs is given so much time before it is asked again."""
-_NODE_LOST = ("node has died", "never ran")
-"""What Ray says of an actor on a node that went away, or that was to be placed there."""
+PAUSE_S = 60.0
+"""When too many workers in a row died at their start, those that work go on without new ones for so long."""
+_NODE_LOST = "node has died"
+"""What Ray says of an actor on a node that went away."""
 _DEAD = (ActorDiedError, ActorUnavailableError, RayActorError)
 
 
@@ -76,8 +78,8 @@ class SongPool:
         self._asked: dict[int, float] = {}
         """When each worker was asked for songs."""
         self._tries = Counter[str]()
-        self._stillborn = 0
-        """Workers in a row that died before they had a model."""
+        self._stillborn, self._paused = 0, 0.0
+        """Workers in a row that died before they had a song, and when the last of them did."""
         self.failed: dict[str, str] = {}
         """Songs that failed for good, and why."""
         self.pids: dict[int, int] = {}
@@ -126,9 +128,13 @@ class SongPool:
     def _grow(self) -> None:
         """An actor a place in the cluster or as many as are asked for, and no more than there are songs left.
 
-        None any more when too many in a row died at their start: those that work go on without.
+        None for a while when too many in a row died at their start: those that work go on without.
         """
-        if self._workers and self._stillborn > self._run.retries:
+        if (
+            self._workers
+            and self._stillborn > self._run.retries
+            and time.monotonic() < self._paused + PAUSE_S
+        ):
             return
         self._places = int(resources().get(self._takes, 0))
         left = self._queued + sum(len(worker.songs) for worker in self._workers)
@@ -244,11 +250,11 @@ class SongPool:
         self._tell("lost", number=worker.number, reason=reason, songs=list(worker.songs))
         ray.kill(worker.actor)
         # A node that is lost or preempted is nobody's fault; with fewer places it will do.
-        free = any(text in str(error) for text in _NODE_LOST) or (full and self._halve(worker))
+        free = _NODE_LOST in str(error) or (full and self._halve(worker))
         for song in worker.songs.values():
             self._again(song, free, reason)
         if not worker.songs and not free:
-            self._stillborn += 1
+            self._stillborn, self._paused = self._stillborn + 1, time.monotonic()
             if self._stillborn > self._run.retries and not self._workers:
                 raise Unreachable(
                     f"{self._stillborn} workers died before they made anything, the last of: {reason}; "

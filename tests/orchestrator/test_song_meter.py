@@ -201,7 +201,7 @@ def test_what_is_there_lost_and_given_up_counts_in_the_time_left(shift):
 
 
 def test_time_left_counts_measuring_once_a_song_was_measured_and_says_so_before(shift):
-    """A worker makes 5 songs side by side in 250 s and measures each for 20 s, which is 100 s, and then 5 more."""
+    """A worker makes 5 songs side by side in 250 s and measures each for 10 s, and then 5 more."""
     shift.staff("a")
     shift.work(200, SONG_IDS[:5], 32_000)
     said = shift.said()
@@ -209,15 +209,15 @@ def test_time_left_counts_measuring_once_a_song_was_measured_and_says_so_before(
     assert said["besides"], "what measuring takes is not known, and not said to be left out"
     shift.work(50, SONG_IDS[:5], 32_000)
     for measured, song in enumerate(SONG_IDS[:5], start=1):
-        shift.finish(song, seconds=20)
+        shift.finish(song, seconds=10)
         said = shift.said()
         assert (said["besides"], said["last"]) == (None, None)
-        assert seconds(said["left"]) == pytest.approx(250 + 20 * (10 - measured), abs=31)
+        assert seconds(said["left"]) == pytest.approx(250 + 10 * (10 - measured), abs=31)
     shift.work(250, SONG_IDS[5:], 32_000)
-    assert (seconds(shift.said()["left"]), shift.said()["last"]) == (100, "writing and measuring the last")
+    assert (seconds(shift.said()["left"]), shift.said()["last"]) == (50, "writing and measuring the last")
     for measured, song in enumerate(SONG_IDS[5:], start=1):
-        shift.finish(song, seconds=20)
-        assert seconds(shift.said()["left"] or "0 s") == 100 - 20 * measured
+        shift.finish(song, seconds=10)
+        assert seconds(shift.said()["left"] or "0 s") == 50 - 10 * measured
     assert shift.said()["done"] == "10"
 
 
@@ -375,7 +375,7 @@ def test_person_at_a_terminal_sees_it_live_stops_it_and_goes_on_in_a_file(worksp
     assert any(re.fullmatch(r"songs live( \(.*\))?: 3 of 3; .* x real time", line) for line in lines), (
         again.stdout
     )
-    assert lines[-1] == "next: orchestrator album live"
+    assert lines[-1] == f"next: orchestrator album live --workspace {workspace.storage}"
     first, second = (events(path) for path in sorted(workspace.batch("live").at("logs").local.iterdir()))
     assert first[-1][1:] == ("end", {"error": "KeyboardInterrupt"})
     assert second[-1][1:] == ("end", {"error": "null"})

@@ -561,7 +561,8 @@ def test_workers_that_all_die_at_their_start_end_the_command_with_the_reason(
     monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", dying)
     name = f"all-{dying.__name__}"
     code, said, error = run(
-        monkeypatch, capsys, "generate", "toy", f"name={name}", "songs=9", "run.actors=2", "run.retries=2",
+        monkeypatch, capsys, "generate", "toy", f"name={name}", "songs=9", f"seconds={SECONDS}", "run.actors=2",
+        "run.retries=2",
         "-w", str(workspace.storage),
     )  # fmt: skip
     assert code == 3, said + error
@@ -597,7 +598,7 @@ def test_workers_that_die_with_their_songs_end_with_every_song_named(
     assert code == 1, said + error
     named = [line for line in said.splitlines() if re.match(r"song 000\d failed: failed after 1 retr", line)]
     assert len(named) == 3, said
-    assert "3 songs failed; the same command tries them again" in said
+    assert "3 songs failed; the same command tries again" in said
     lost = [entry for entry in read_journal(workspace.batch("doomed")) if entry["kind"] == "lost"]
     assert len(lost) == 2
 
