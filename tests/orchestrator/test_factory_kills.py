@@ -212,6 +212,7 @@ def test_factory_that_is_shot_at_makes_every_song_once_and_to_the_same_samples(w
         done()
         assert driver.wait(240) == 0, f"seed {seed}: {(tmp_path / 'driver.log').read_text()}"
     assert made_before < len(STEPS) * EACH, "the driver was killed too late"
+    assert "raylet" not in (tmp_path / "driver.log").read_text(), "Ray's own lines in what a person sees"
 
     journal = entries(workspace)
     assert sum(entry["kind"] == "lost" for entry in journal[:second_run]) >= 5, f"seed {seed}"
