@@ -551,7 +551,7 @@ class ShortLived(SongActor):
     """An actor that dies with its first songs in hand."""
 
     def make(self, songs):
-        os._exit(1)
+        yield os._exit(1)
 
 
 @pytest.mark.parametrize("dying", [Stillborn, NeverBorn])
