@@ -32,6 +32,10 @@ _QUIET = {
     # Workers outlive a killed driver's cluster by no more than this.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
 }
+# Read when Ray is imported. Who waits for a worker or a node says that it died, not Ray in the midst of a live view.
+os.environ.setdefault(
+    "RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|Raylet is terminated|The node with node id"
+)
 # Ray writes each of its attempts to join a cluster on the screen; the error says it once.
 _QUIET_JOINING = {"RAY_BACKEND_LOG_LEVEL": "error", "RAY_NUM_REDIS_GET_RETRIES": "5"}
 _OBJECT_STORE = 256 * 2**20

@@ -32,28 +32,43 @@ from samplernn.errors import BadInput
 
 Model = TypeVar("Model", bound=BaseModel)
 YAML = (".yaml", ".yml")
-PRESETS = Path(__file__).parent.parent / "configs" / "model"
+CONFIGS = Path(__file__).parent.parent / "configs"
+PRESETS, SWEEPS = CONFIGS / "model", CONFIGS / "sweeps"
 
 
 def ingest_asked(folder: str, words: list[str]) -> IngestFile:
-    """`ingest FOLDER name=value ...`; the dataset is named for the folder, the file, or what is before the stars.
+    """`ingest FOLDER name=value ...`, or with a FILE.yaml; the dataset is named for either.
 
     Raises BadInput, among others, for a second place: a pattern without quotes is several words.
     """
-    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
-    from samplernn.audio import SUFFIXES
-
     second = next((word for word in words if "=" not in word and Path(word).exists()), None)
     if second is not None:
         raise BadInput(
             f"{second!r} is a second place, and ingest takes one; give the folder that holds both, "
             "or put a pattern in quotes ('music/*.flac')"
         )
-    source = folder if "://" in folder else str(Path(folder).expanduser().resolve())
-    plain = [part for part in source.split("/") if part and not MAGIC.search(part)]
+    if folder.endswith(YAML):
+        data = {"name": as_name(Path(folder).stem), **load_yaml(folder)}
+    else:
+        data = {"name": as_name(_last_part(_whole(folder))), "source": folder}
+    config = _built(IngestFile, data, words)
+    return config.model_copy(update={"source": _whole(config.source)})
+
+
+def _whole(source: str) -> str:
+    """A source that is the same from any folder."""
+    return source if "://" in source else str(Path(source).expanduser().resolve())
+
+
+def _last_part(source: str) -> str:
+    """The folder's name, the file's without its suffix, or what is before the stars."""
+    from orchestrator.audio_folder import MAGIC  # with all that reads audio, which the other verbs don't need
+    from samplernn.audio import SUFFIXES
+
+    place = source.partition("?")[0] if "://" in source else source
+    plain = [part for part in place.split("/") if part and not MAGIC.search(part)]
     last = Path(plain[-1] if plain else "")
-    name = last.stem if last.suffix.lower() in SUFFIXES else last.name
-    return _built(IngestFile, {"name": as_name(name), "source": source}, words)
+    return last.stem if last.suffix.lower() in SUFFIXES else last.name
 
 
 def export_asked(words: list[str]) -> ExportConfig:
@@ -62,8 +77,11 @@ def export_asked(words: list[str]) -> ExportConfig:
 
 
 def sweep_asked(file: str, words: list[str], debug: bool) -> SweepFile:
-    """`sweep FILE.yaml name=value ...`. Raises BadInput, among others, where there is nothing to try."""
-    asked = _sweep({"name": as_name(Path(file).stem), **load_yaml(file)}, words, debug)
+    """`sweep FILE.yaml name=value ...`, or with the name of a shipped one.
+
+    Raises BadInput, among others, where there is nothing to try.
+    """
+    asked = _sweep(_sweep_file(file), words, debug)
     if not asked.space:
         raise BadInput(
             "space is empty: name settings to try, such as space.model.dim=[256,512]; one model is `orchestrator train`"
@@ -76,7 +94,7 @@ def train_asked(words: list[str], debug: bool) -> SweepFile:
     data: dict[str, Any] = {"name": "train"}
     if words and "=" not in words[0]:
         file, *words = words
-        data = {"name": as_name(Path(file).stem), **load_yaml(file)}
+        data = _sweep_file(file)
     data |= {"space": {}, "search": "grid", "num_samples": None, "schedule": {"type": "none"}}
     return _sweep(data, words, debug)
 
@@ -164,6 +182,21 @@ def as_name(text: str) -> str:
     return check_name(re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "music")
 
 
+def _sweep_file(file: str) -> dict[str, Any]:
+    """A FILE.yaml, or configs/sweeps/FILE.yaml where it is a bare name; the sweep is named for it."""
+    if not file.endswith(YAML) and "/" not in file and not Path(file).is_file():
+        file = str(_shipped(SWEEPS, "sweep", file, "; or give a path to a YAML file of your own"))
+    return {"name": as_name(Path(file).stem), **load_yaml(file)}
+
+
+def _shipped(folder: Path, what: str, name: str, remedy: str = "") -> Path:
+    """The shipped YAML of that name. Raises BadInput that lists those there are."""
+    there = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in there:
+        raise BadInput(f"there is no shipped {what} {name!r}; there are {', '.join(there)}{remedy}")
+    return there[name]
+
+
 def _sweep(data: dict[str, Any], words: list[str], debug: bool) -> SweepFile:
     asked = _built(SweepFile, *_with_preset(data, words, ("base", "model")))
     check_name(asked.name)
@@ -187,10 +220,8 @@ def _with_preset(
         name = word.removeprefix("preset=")
     if name is None:
         return data, words
-    there = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
-    if name not in there:
-        raise BadInput(f"there is no preset {name!r}; there are {', '.join(there)}")
-    section[where[-1]] = load_yaml(str(there[name])) | (section.get(where[-1]) or {})
+    preset = load_yaml(_shipped(PRESETS, "preset", name))
+    section[where[-1]] = preset | (section.get(where[-1]) or {})
     return data, [word for word in words if not word.startswith("preset=")]
 
 

@@ -46,7 +46,7 @@ app = typer.Typer(
 out = console()
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[name=value ...]", show_default=False)]
-SweepFileArgument = Annotated[str, typer.Argument(metavar="FILE.yaml")]
+SweepFileArgument = Annotated[str, typer.Argument(metavar="FILE.yaml | NAME")]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -67,7 +67,7 @@ Debug = Annotated[
     cls=taking("orchestrator.config:IngestFile"), short_help="Turn a folder of music into a dataset."
 )
 def ingest(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER | NAME")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER | FILE.yaml | NAME")],
     settings: Settings = None,
     workspace: Where = None,
     report: Annotated[bool, typer.Option("--report", help="Show the report of dataset NAME again.")] = False,
@@ -102,7 +102,7 @@ def ingest(
     require_trackable(asked.run.tracking)
     run_ingest(root, asked.dataset, out)
     ship_dataset(root, asked.name, asked.run.tracking, out)
-    out.print(f"\nnext: orchestrator sweep configs/sweeps/laptop.yaml dataset={asked.name}")
+    _next(root, "sweep", "laptop", f"dataset={asked.name}")
 
 
 @app.command(
@@ -133,10 +133,11 @@ def sweep(
 ) -> None:
     """Train many models over a space of settings; the worst are stopped early.
 
-    FILE.yaml says what all models share (base) and which values to try (space); configs/sweeps/ has some to start from.
+    FILE.yaml says what all models share (base) and which values to try (space). Some are shipped, and taken by NAME:
+    laptop, overnight, layers-dim-frame, dadabots-300.
     At every checkpoint each model is evaluated and makes a few clips to listen to.
 
-    Example: orchestrator sweep configs/sweeps/overnight.yaml dataset=band
+    Example: orchestrator sweep overnight dataset=band
     """
     from orchestrator.asked import sweep_asked
 
@@ -221,16 +222,16 @@ def audition(
     root = _open(workspace)
     sweep = find_sweep(root, name)
     if page and name != sweep and root.batch(name).exists("songs"):
-        from orchestrator.pages.songs_page import write_songs_page
+        from orchestrator.show_songs import show_songs
 
-        out.print(f"open {write_songs_page(root, name)}", soft_wrap=True, markup=False)
-        out.print(f"\nnext: orchestrator album {name}", soft_wrap=True)
+        show_songs(root, name, out)
+        _next(root, "album", name)
         return
     if page:
         from orchestrator.pages.sweep_page import write_sweep_page
 
         out.print(f"open {write_sweep_page(root, sweep)}", soft_wrap=True, markup=False)
-        out.print(f"\nnext: orchestrator generate {sweep} songs=8 seconds=60", soft_wrap=True)
+        _next(root, "generate", sweep, "songs=8", "seconds=60")
         return
     from orchestrator.audition.serve import serve
 
@@ -346,9 +347,11 @@ def generate(
     for song, reason in failed.items():
         out.print(f"song {song} failed: {reason}", style="red", markup=False, soft_wrap=True)
     if failed:
-        out.print(f"{len(failed)} songs failed; the same command tries them again")
+        songs = "1 song" if len(failed) == 1 else f"{len(failed)} songs"
+        out.print(f"{songs} failed; the same command tries again")
     ship_songs(root, file.name, file.run.tracking, out)
-    out.print(f"\nnext: orchestrator album {file.name}")
+    if not failed:
+        _next(root, "album", file.name)
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 
@@ -515,6 +518,13 @@ def _open(where: str | None, quiet: bool = False) -> Workspace:
     return workspace
 
 
+def _next(workspace: Workspace, *words: str) -> None:
+    """The next useful command, as it finds this workspace."""
+    from orchestrator.audition.commands import orchestrator
+
+    out.print(f"\nnext: {orchestrator(workspace, *words)}", markup=False, soft_wrap=True)
+
+
 def _doctor_cluster(workspace: Workspace, settings: list[str] | None) -> int:
     from cluster.connect import connect
     from orchestrator.doctor_cluster import examine_cluster, render_cluster
@@ -587,8 +597,11 @@ def _run_sweep(workspace: Workspace, asked: SweepFile) -> None:
         out.print(f"{trial.name} {trial.reason}", style="red", markup=False, soft_wrap=True)
     best = view.best()
     if best is not None and best.best is not None:
-        out.print(f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}")
-        out.print(f"next: orchestrator audition {asked.name}")
+        out.print(
+            f"\nbest: {best.name} with {best.best[1]:.3f} bits per sample at step {best.best[0]:,}",
+            soft_wrap=True,
+        )
+        _next(workspace, "audition", asked.name)
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 

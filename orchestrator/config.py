@@ -296,7 +296,7 @@ class SongSection(Frozen):
     sweep: str
     """The sweep to take the checkpoint from."""
     trial: str | None = None
-    """The trial; null is the one with the best validation bits."""
+    """The trial, or its number; null is the one with the best validation bits."""
     step: int | None = None
     """The checkpoint's step; null is the trial's best."""
     picks: Literal[True] | str | None = None

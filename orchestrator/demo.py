@@ -28,7 +28,7 @@ STAGES = 4
 OWN_MUSIC = """
 Now your own music (orchestrator is in .venv/bin):
   orchestrator ingest ~/Music/band name=band
-  orchestrator sweep configs/sweeps/overnight.yaml dataset=band     # a GPU and a night; laptop.yaml without
+  orchestrator sweep overnight dataset=band     # a GPU and a night; `sweep laptop` without
   orchestrator audition overnight
   orchestrator generate overnight songs=20 seconds=240
   orchestrator album overnight-songs"""
@@ -42,7 +42,7 @@ def main() -> None:
     with stopped_cleanly("make demo", out), connect():
         _stage(out, began, 1, "ingest: four 40-second excerpts of Sectoid's metal")
         data, _ = _load("ingest")
-        music = build(IngestConfig, {"source": str(ROOT / "demo" / "music"), **data})
+        music = build(IngestConfig, {**data, "source": str(ROOT / data["source"])})
         run_ingest(workspace, music, out)
         ship_dataset(workspace, music.name, Tracking(), out)
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group
-from rich.text import Text
+from rich.console import Console
 
 from cluster.connect import connect, resources
 from orchestrator.config import GenerateJob, GenerateRun
 from orchestrator.drift import check_same_config
 from orchestrator.event_log import EventLog
 from orchestrator.lease import hold
-from orchestrator.live import View, bar, span
+from orchestrator.live import View, span
 from orchestrator.on_ray.song_actor import Ready
 from orchestrator.on_ray.song_pool import SongPool
-from orchestrator.pages.songs_page import write_songs_page
 from orchestrator.recipe import SLOTS_IN_ID, Recipe
+from orchestrator.show_songs import show_songs
 from orchestrator.song_meter import SongMeter
 from orchestrator.songs import is_made, plan_songs
 from orchestrator.sources import Checkpoint, choose_sources, pin_sources, sample_rate
@@ -56,11 +55,11 @@ def generate(
         _say_checkpoints(console, checkpoints)
         console.print(f"{len(songs) - len(missing)} of {len(songs)} songs are there", highlight=False)
         if not missing:
-            _write_page(workspace, job.name, run, console)
+            show_songs(workspace, job.name, console, run.page)
             return {}
         with EventLog(folder) as log:
             log.add("begin", batch=job.name, songs=len(songs), missing=len(missing))
-            meter = SongMeter(job.name, missing, log)
+            meter = SongMeter(job.name, missing, log, measured=run.measures)
             view = View(console, meter.render, meter.line)
             pin = _Pin(folder, view, meter)
             with view.showing(), connect():
@@ -76,29 +75,9 @@ def generate(
                 )
                 meter.pool = pool
                 pool.run(missing)
-        _write_page(workspace, job.name, run, console)
+        if len(pool.failed) < len(songs):
+            show_songs(workspace, job.name, console, run.page)
         return pool.failed
-
-
-def _write_page(workspace: Workspace, batch: str, run: GenerateRun, console: Console) -> None:
-    """The page of the songs that are there, where it is asked for."""
-    songs = workspace.batch(batch).at("songs").names()
-    if not run.page or not any(is_made(workspace, batch, song) for song in songs):
-        return
-    drawn = [0, len(songs)]
-
-    def line() -> str:
-        return f"page of {batch}: {drawn[0]} of {drawn[1]} songs drawn"
-
-    view = View(console, lambda: Group(bar(*drawn), Text(line(), style="dim")), line)
-
-    def heard(done: int, total: int) -> None:
-        drawn[:] = [done, total]
-        view.tick()
-
-    with view.showing():
-        index = write_songs_page(workspace, batch, heard)
-    console.print(f"open {index}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _say_checkpoints(console: Console, checkpoints: list[Checkpoint]) -> None:

@@ -42,16 +42,53 @@ class Pace:
         return self._sum / max(1.0, now - self._since)
 
 
+class Effort:
+    """What songs cost a worker: the seconds of making them, as of late, and of writing and measuring whole ones."""
+
+    def __init__(self) -> None:
+        self._making: deque[tuple[int, float]] = deque()
+        self._samples, self._seconds = 0, 0.0
+        self._finished, self._finishing = 0, 0.0
+
+    def add(self, said: Progress, length: int) -> None:
+        """A worker made samples, and finished a song of that length, or none (0)."""
+        if said.seconds:
+            self._making.append((said.samples, said.seconds))
+            self._samples, self._seconds = self._samples + said.samples, self._seconds + said.seconds
+            while self._seconds - self._making[0][1] > PACE_S:
+                samples, seconds = self._making.popleft()
+                self._samples, self._seconds = self._samples - samples, self._seconds - seconds
+        if said.finishing:
+            self._finished, self._finishing = self._finished + length, self._finishing + said.finishing
+
+    @property
+    def knows_finishing(self) -> bool:
+        """Whether a song was finished yet."""
+        return self._finished > 0
+
+    def seconds(self, to_make: int, to_finish: int) -> float | None:
+        """Seconds of one worker for so many samples; None as long as nothing is known."""
+        if not self._samples:
+            return None
+        finishing = self._finishing / self._finished * to_finish if self._finished else 0.0
+        return to_make * self._seconds / self._samples + finishing
+
+
 class SongMeter:
     """Hears of all that is made."""
 
     def __init__(
-        self, name: str, missing: list[PlannedSong], log: EventLog, clock: Clock | None = None
+        self,
+        name: str,
+        missing: list[PlannedSong],
+        log: EventLog,
+        clock: Clock | None = None,
+        measured: bool = True,
     ) -> None:
-        """`missing` are the songs to make, one at least."""
+        """`missing` are the songs to make, one at least; `measured` says whether each is when it is whole."""
         self.engine = "starting"
         self.pool: SongPool | None = None
-        self._name, self._log, self._clock = name, log, clock or Clock()
+        self._name, self._log, self._clock, self._measured = name, log, clock or Clock(), measured
         rates = {
             key: sample_rate(at) for key, at in {s.checkpoint.key: s.checkpoint for s in missing}.items()
         }
@@ -60,13 +97,15 @@ class SongMeter:
             song.id: max(1, round(song.recipe["seconds"] * rates[song.checkpoint.key])) for song in missing
         }
         self._at, self._finished = dict.fromkeys(self._lengths, 0), set[str]()
-        self._pace, self._nodes = Pace(), dict[str, Pace]()
-        self._logged = 0.0
+        self._pace, self._nodes, self._effort = Pace(), dict[str, Pace](), Effort()
+        self._heard = self._logged = 0.0
 
     def add(self, said: Progress, node: str) -> None:
         """An actor on a node made samples, or finished a song."""
         now = self._clock.seconds
         self._at |= said.at
+        self._effort.add(said, self._lengths.get(said.finished or "", 0))
+        self._heard = now
         if said.samples:
             self._pace.add(now, said.samples)
             self._nodes.setdefault(node, Pace()).add(now, said.samples)
@@ -98,9 +137,17 @@ class SongMeter:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the last sample is made, at the speed of late; None when nothing is being made."""
-        left = sum(self._lengths.values()) - self.done
-        return left / self.speed if self.speed else None
+        """Until the last song is made, written and measured, shared by those at work, at the speed of late.
+
+        What measuring takes is counted once a song was measured. None when nothing is being made.
+        """
+        at_work = self.pool.at_work if self.pool else 0
+        if not at_work or self._clock.seconds - self._heard > PACE_S:
+            return None
+        over = self._over
+        unfinished = sum(length for song, length in self._lengths.items() if song not in over)
+        effort = self._effort.seconds(sum(self._lengths.values()) - self.done, unfinished)
+        return None if effort is None else effort / at_work
 
     def by_node(self) -> list[tuple[str, int, float]]:
         """(node, actors, samples a second) of every node with an actor that is ready and has made something."""
@@ -155,9 +202,12 @@ class SongMeter:
         unfinished, left = self._lengths.keys() - self._over, self.seconds_left
         if not unfinished:
             return ""
+        told = "" if left is None else f"; {span(left)} left"
         if all(self._at[song] >= self._lengths[song] for song in unfinished):
-            return "; writing and measuring the last"
-        return "" if left is None else f"; {span(left)} left"
+            what = "writing and measuring the last" if self._measured else "writing the last"
+            return f"{told}, {what}" if told and self._effort.knows_finishing else f"; {what}"
+        uncounted = " besides measuring" if self._measured and not self._effort.knows_finishing else ""
+        return told and told + uncounted
 
 
 def _count(workers: int) -> str:

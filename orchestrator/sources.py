@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from orchestrator.config import GenerateJob, SongSection
 from orchestrator.picks import Marks
-from orchestrator.trials import SweepView
+from orchestrator.trials import SweepView, trial_named
 from orchestrator.workspace import RECORDING, RECORDINGS, SOURCES, Workspace
 from samplernn import commit
 from samplernn.attempts import list_commits, step_name
@@ -127,8 +127,8 @@ def _choose(
     workspace: Workspace, sweep: str, names: list[str], trial: str | None, step: int | None
 ) -> Checkpoint:
     """The checkpoint with the fewest validation bits among those that are asked for and verify. Raises BadInput."""
-    if trial is not None and trial not in names:
-        raise BadInput(f"sweep {sweep} has no trial {trial!r}; it has: {', '.join(names[:20])}")
+    if trial is not None:
+        trial = trial_named(names, trial, sweep)
     found, left_out = list[Checkpoint](), list[str]()
     for name in [name for name in names if trial in (None, name)]:
         _look(workspace, sweep, name, step, found, left_out)

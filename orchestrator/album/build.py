@@ -254,6 +254,6 @@ def _line(one: Finished) -> str:
     measures = one.measures
     lufs = "     -" if measures["lufs"] is None else f"{measures['lufs']:6.1f}"
     return (
-        f"  {one.track.number:2}  {one.track.title:28} {one.seconds:6.1f} s  {lufs} LUFS  "
-        f"peak {measures['true_peak_dbtp']:5.1f} dBTP  flatness {measures['flatness']:.3f}"
+        f"{one.track.number:2}  {one.track.title:24} {one.seconds:6.1f} s {lufs} LUFS "
+        f"{measures['true_peak_dbtp']:5.1f} dBTP  flatness {measures['flatness']:.3f}"
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import yaml
 
 from orchestrator.album.tracklist import Track, tracklist
+from orchestrator.audition.commands import album_from
 from orchestrator.config import AlbumConfig
 from orchestrator.workspace import Workspace
 from samplernn.errors import BadInput
@@ -41,6 +42,8 @@ class Proposal:
     faulty: list[Heard]
     file: str
     """The album YAML that holds it."""
+    next: str
+    """The command that makes the album of it."""
 
     def to_text(self) -> str:
         """The choice, the faults, and what to do next."""
@@ -49,7 +52,7 @@ class Proposal:
                 *(f"  {h.track.song}  {h.track.title:28} variety {h.variety:4.1f} dB" for h in self.chosen),
                 *(f"  {h.track.song}  left out: {h.fault}" for h in self.faulty),
                 f"Tracklist: {self.file} (edit order, titles, regions, fades)",
-                f"next: orchestrator album {self.file} loudness=-14",
+                f"\nnext: {self.next} loudness=-14",
             ]
         )
 
@@ -80,11 +83,15 @@ def propose(
     if not sound:
         faults = "; ".join(f"{one.track.song} {one.fault}" for one in heard[:NAMED])
         faults += f"; and {len(heard) - NAMED} more" if len(heard) > NAMED else ""
-        raise BadInput(f"no song of {config.songs} can be proposed: {faults}; generate others")
+        raise BadInput(
+            f"no song of {config.songs} can be proposed: {faults}; generate others, or take them as they are: "
+            f"orchestrator album {config.songs}"
+        )
     chosen = choose(sound, count)
     if not folder.create(ALBUM, _yaml(config, chosen)):  # another command was faster
         raise taken
-    return Proposal(chosen, [one for one in heard if one.fault], f"{folder}/{ALBUM}")
+    file = f"{folder}/{ALBUM}"
+    return Proposal(chosen, [one for one in heard if one.fault], file, album_from(workspace, file))
 
 
 def choose(songs: list[Heard], count: int) -> list[Heard]:

@@ -49,6 +49,8 @@ class Ready:
     serving: Serving
     slots: int
     """Songs that it makes side by side."""
+    sample_rate: int
+    """Hz."""
     pid: int
     host: str
     node: str
@@ -63,10 +65,16 @@ class Progress:
     """Samples made since it last spoke."""
     at: dict[str, int] = field(default_factory=dict)
     """How far each song is that it is making, in samples: those made elsewhere too, and none of a take given up."""
+    seconds: float = 0.0
+    """Seconds that making the samples took."""
     finished: str | None = None
     """A song that is now committed."""
     resumed: int = 0
     """The sample that this actor took it up at."""
+    finishing: float = 0.0
+    """Seconds that writing and measuring it took."""
+    returned: str | None = None
+    """A song that was asked back and is not made here any more; what is made of it is committed."""
 
 
 @dataclass
@@ -101,6 +109,7 @@ class SongActor:
     def __init__(self, workspace: Workspace, batch: str, run: GenerateRun) -> None:
         self._workspace, self._batch, self._run = workspace, batch, run
         self._inbox: deque[PlannedSong] = deque()
+        self._leaving = set[str]()
         self._lock = threading.Lock()
         self._music: tuple[str, TrainingMusic | None] | None = None
 
@@ -112,8 +121,8 @@ class SongActor:
         model, self._about = load_model(checkpoint.folder)
         served = self._fit(fold(model.to(device)), device)
         return Ready(
-            self._engine.engine_id, served, self._engine.slots, os.getpid(), str(self._made_on["host"]),
-            str(self._made_on["node"]),
+            self._engine.engine_id, served, self._engine.slots, self._about.sample_rate, os.getpid(),
+            str(self._made_on["host"]), str(self._made_on["node"]),
         )  # fmt: skip
 
     def _fit(self, folded: FoldedModel, device: torch.device) -> Serving:
@@ -147,10 +156,15 @@ class SongActor:
         with self._lock:
             self._inbox.extend(songs)
 
+    def take_back(self, songs: list[str]) -> None:
+        """Songs that another actor is to begin or go on with; called while `make` runs, which says when it let go."""
+        with self._lock:
+            self._leaving |= set(songs)
+
     def make(self, songs: list[PlannedSong]) -> Iterator[Progress]:
         """Make these songs, and those that are given meanwhile, until there are none.
 
-        Yields progress about once a second and at every song's end.
+        Yields progress about once a second, and at every song's end or return.
         """
         self.give(songs)
         making: dict[int, _Making] = {}
@@ -169,17 +183,35 @@ class SongActor:
             one = making[block.song]
             one.hear(block)
             made += len(block.pcm)
+            song = one.planned.id
             if block.last:
-                self._finish(making.pop(block.song), block)
-                yield Progress(made, {one.planned.id: one.stop}, one.planned.id, one.resumed)
+                spent = time.monotonic() - spoke
+                finishing = self._finish(making.pop(block.song), block)
+                yield Progress(made, {song: one.stop}, spent, song, one.resumed, finishing)
+            elif song in self._leaving:
+                self._keep(making.pop(block.song), block)
+                block.leave()
+                self._leaving.discard(song)
+                yield Progress(made, {song: one.stop}, time.monotonic() - spoke, returned=song)
             else:
                 enough = one.stop - one.start >= self._run.commit_seconds * self._about.sample_rate
                 if enough or time.monotonic() - one.kept >= COMMIT_EVERY_S:
                     self._keep(one, block)
                 if time.monotonic() - spoke < REPORT_EVERY_S:
                     continue
-                yield Progress(made, {one.planned.id: one.stop for one in making.values()})
+                at = {one.planned.id: one.stop for one in making.values()}
+                yield Progress(made, at, time.monotonic() - spoke)
+                for waiting in self._not_begun():
+                    yield Progress(0, returned=waiting)
             made, spoke = 0, time.monotonic()
+
+    def _not_begun(self) -> list[str]:
+        """Songs that were asked back and wait for a place: they wait here no longer."""
+        with self._lock:
+            back = [song.id for song in self._inbox if song.id in self._leaving]
+            self._inbox = deque(song for song in self._inbox if song.id not in self._leaving)
+            self._leaving -= set(back)
+        return back
 
     def _open(self, planned: PlannedSong) -> _Making:
         parts = SongParts(self._workspace.parts(self._batch, planned.id))
@@ -223,7 +255,10 @@ class SongActor:
             state=state,
         )
 
-    def _finish(self, one: _Making, block: Block) -> None:
+    def _finish(self, one: _Making, block: Block) -> float:
+        """Commit a whole song; returns the seconds that took, without the reading of the training music."""
+        music = self._training_music() if self._run.measures else None
+        began = time.monotonic()
         commit_song(
             self._workspace.song(self._batch, one.planned.id),
             one.planned,
@@ -233,10 +268,11 @@ class SongActor:
             take=block.take,
             traps=block.traps,
             measured=self._run.measures,
-            music=self._training_music() if self._run.measures else None,
+            music=music,
             made_on=self._made_on,
         )
         self._workspace.batch(self._batch).at("parts").delete(one.planned.id)
+        return time.monotonic() - began
 
     def _training_music(self) -> TrainingMusic | None:
         """The music that the model was trained on, once read; None when it is not in the workspace or not the same."""

@@ -3,6 +3,7 @@
 ray.util.ActorPool loses the work of a dead actor and never replaces it; here a dead actor's unfinished songs go back to
 the queue, and whoever takes them goes on from what was committed of them. Each actor keeps its model as long as there
 are songs for it. Actors are added while the cluster grows; one for which there is no place waits, and holds no songs.
+One that finds no song left takes over half of those of whoever would need longest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -21,6 +21,7 @@ from cluster.connect import Unreachable, resources
 from orchestrator.config import GenerateRun
 from orchestrator.journal import Journal
 from orchestrator.on_ray.song_actor import Progress, Ready, SongActor
+from orchestrator.on_ray.song_worker import SongWorker
 from orchestrator.recipe import SLOTS_IN_ID
 from orchestrator.songs import PlannedSong, is_made
 from orchestrator.sources import Checkpoint
@@ -30,40 +31,19 @@ from samplernn.memory import is_out_of_memory
 
 POLL_S = 0.5
 GROW_EVERY_S = 5.0
-LOADING_S = 600.0
-"""The least patience with a worker that loads its model."""
 STARTING_S = 30.0
 """Songs are left for a new worker, where there is a place for it, as long as this."""
 WAITING_PER_ACTOR = 1
 """Songs given to an actor beyond its places, so that a place that falls free is taken at once."""
-_NODE_LOST = ("node has died", "never ran")
-"""What Ray says of an actor on a node that went away, or that was to be placed there."""
+WORTH_MOVING_S = 60.0
+"""A worker that is done sooner keeps its songs: to move them costs a commit of each, and perhaps a model to load."""
+ASK_AGAIN_S = 30.0
+"""A worker that was asked for songs is given so much time before it is asked again."""
+PAUSE_S = 60.0
+"""When too many workers in a row died at their start, those that work go on without new ones for so long."""
+_NODE_LOST = "node has died"
+"""What Ray says of an actor on a node that went away."""
 _DEAD = (ActorDiedError, ActorUnavailableError, RayActorError)
-
-
-@dataclass(eq=False)
-class _Worker:
-    """One actor and what it is doing."""
-
-    number: int
-    actor: Any
-    placing: Any
-    """Answers as soon as Ray has found a place for it; None from then on."""
-    checkpoint: str | None = None
-    """Key of the checkpoint whose model it holds, or is loading."""
-    loading: Any = None
-    making: Any = None
-    songs: dict[str, PlannedSong] = field(default_factory=dict)
-    """Songs that it has and are not committed."""
-    slots: int = 0
-    engine: str = ""
-    heard: float = field(default_factory=time.monotonic)
-    """When it last gave a sign of life."""
-
-    @property
-    def busy(self) -> Any:
-        """What it will say next: a reference to wait for; None when it is idle."""
-        return next((one for one in (self.placing, self.loading, self.making) if one is not None), None)
 
 
 class SongPool:
@@ -91,10 +71,15 @@ class SongPool:
         self._takes, self._places = "GPU" if gpus else "CPU", 0
         self._agree, self._progress, self._tick = agree, progress, tick
         self._journal, self._log = Journal(workspace.batch(batch)), log
-        self._numbers, self._workers = count(1), list[_Worker]()
+        self._numbers, self._workers = count(1), list[SongWorker]()
         self._checkpoints: dict[str, Checkpoint] = {}
         self._queues: dict[str, deque[PlannedSong]] = {}
+        self._songs: dict[str, PlannedSong] = {}
+        self._asked: dict[int, float] = {}
+        """When each worker was asked for songs."""
         self._tries = Counter[str]()
+        self._stillborn, self._paused = 0, 0.0
+        """Workers in a row that died before they had a song, and when the last of them did."""
         self.failed: dict[str, str] = {}
         """Songs that failed for good, and why."""
         self.pids: dict[int, int] = {}
@@ -108,14 +93,19 @@ class SongPool:
         return len(self.pids)
 
     @property
+    def at_work(self) -> int:
+        """Those that have songs."""
+        return sum(bool(worker.songs) for worker in self._workers)
+
+    @property
     def waiting(self) -> int:
         """Actors that the cluster has no place for."""
-        return sum(worker.placing is not None for worker in self._workers) - self._coming
+        return sum(not worker.placed for worker in self._workers) - self._coming
 
     def run(self, songs: list[PlannedSong]) -> None:
         """Make every song or note why it failed."""
         for song in songs:
-            self._checkpoints[song.checkpoint.key] = song.checkpoint
+            self._checkpoints[song.checkpoint.key], self._songs[song.id] = song.checkpoint, song
             self._queues.setdefault(song.checkpoint.key, deque()).append(song)
         looked = -GROW_EVERY_S
         try:
@@ -136,58 +126,57 @@ class SongPool:
         return sum(len(queue) for queue in self._queues.values())
 
     def _grow(self) -> None:
-        """An actor a place in the cluster or as many as are asked for, and no more than there are songs left."""
+        """An actor a place in the cluster or as many as are asked for, and no more than there are songs left.
+
+        None for a while when too many in a row died at their start: those that work go on without.
+        """
+        if (
+            self._workers
+            and self._stillborn > self._run.retries
+            and time.monotonic() < self._paused + PAUSE_S
+        ):
+            return
         self._places = int(resources().get(self._takes, 0))
         left = self._queued + sum(len(worker.songs) for worker in self._workers)
         while len(self._workers) < min(max(1, self._run.actors or self._places), left):
-            actor = self._make_actor()
-            self._workers.append(_Worker(next(self._numbers), actor, actor.__ray_ready__.remote()))
+            self._workers.append(SongWorker(next(self._numbers), self._make_actor()))
 
     @property
     def _coming(self) -> int:
         """New workers for which there is a place: they are about to take songs."""
-        placed = sum(worker.placing is None for worker in self._workers)
+        placed = sum(worker.placed for worker in self._workers)
         young = sum(
-            worker.placing is not None and time.monotonic() - worker.heard < STARTING_S
-            for worker in self._workers
+            not worker.placed and time.monotonic() - worker.heard < STARTING_S for worker in self._workers
         )
         return min(young, max(0, self._places - placed))
 
-    def _turn(self, worker: _Worker) -> None:
+    def _turn(self, worker: SongWorker) -> None:
         """Take what a worker has to say without waiting; give it songs, or replace it when it died or hangs."""
         try:
-            self._listen(worker)
-            if worker.busy is None or worker.making is not None:
+            for said in worker.hear():
+                self._take(worker, said)
+            if worker.may_take:
                 self._feed(worker)
         except (*_DEAD, RayTaskError) as error:
             self._replace(worker, error)
             return
-        if worker.placing is not None:
+        silent = worker.silent(self._run.patience)
+        if silent is not None:
+            self._replace(worker, TimeoutError(f"no sign of progress for {silent:g} s"))
+
+    def _take(self, worker: SongWorker, said: Ready | Progress) -> None:
+        """A worker has loaded a model, or made something."""
+        if isinstance(said, Ready):
+            self._greet(worker, said)
             return
-        patience = self._run.patience if worker.loading is None else max(self._run.patience, LOADING_S)
-        if worker.busy is not None and time.monotonic() - worker.heard > patience:
-            self._replace(worker, TimeoutError(f"no sign of progress for {patience:g} s"))
+        if said.finished is not None:
+            self._tell("song", song=said.finished, worker=worker.number, resumed=said.resumed)
+        if said.returned is not None:
+            self._tell("returned", song=said.returned, worker=worker.number)
+            self._queue(self._songs[said.returned])
+        self._progress(said, self.nodes[worker.number])
 
-    def _listen(self, worker: _Worker) -> None:
-        if worker.placing is not None and ray.wait([worker.placing], timeout=0)[0]:
-            ray.get(worker.placing)
-            worker.placing, worker.heard = None, time.monotonic()
-        if worker.loading is not None and ray.wait([worker.loading], timeout=0)[0]:
-            self._greet(worker, ray.get(worker.loading))
-        while worker.making is not None and ray.wait([worker.making], timeout=0)[0]:
-            try:
-                said: Progress = ray.get(next(worker.making))
-            except StopIteration:
-                worker.making = None
-                break
-            worker.heard = time.monotonic()
-            if said.finished is not None:
-                del worker.songs[said.finished]
-                self._tell("song", song=said.finished, worker=worker.number, resumed=said.resumed)
-            self._progress(said, self.nodes[worker.number])
-
-    def _greet(self, worker: _Worker, ready: Ready) -> None:
-        """A worker has loaded a model."""
+    def _greet(self, worker: SongWorker, ready: Ready) -> None:
         self._agree(ready)
         if worker.number not in self.pids:
             self._tell(
@@ -198,51 +187,57 @@ class SongPool:
                 host=ready.host,
                 node=ready.node,
             )
+            self._stillborn = 0
         assert worker.checkpoint is not None
         at = self._checkpoints[worker.checkpoint]
         self._tell("load", worker=worker.number, trial=at.trial, step=at.step, slots=ready.slots)
         self.pids[worker.number], self.nodes[worker.number] = ready.pid, f"{ready.host}/{ready.node[:6]}"
-        worker.slots, worker.engine, worker.loading, worker.heard = (
-            ready.slots, ready.engine, None, time.monotonic(),
-        )  # fmt: skip
 
     def _tell(self, kind: str, **what: Any) -> None:
         self._journal.add(kind, **what)
         self._log(kind, **what)
 
-    def _feed(self, worker: _Worker) -> None:
+    def _feed(self, worker: SongWorker) -> None:
         """Keep a worker's places filled; load another model only when there is no song left for the one it holds."""
         queue = self._queues.get(worker.checkpoint) if worker.checkpoint else None
-        if not queue and not worker.songs:
-            self._load(worker)
-            return
-        given = [queue.popleft() for _ in range(self._room(worker, queue))] if queue else []
-        worker.songs |= {song.id: song for song in given}
-        if worker.making is None and worker.songs:
-            # What was given when the last call was ending is still in the actor's inbox, or was given just now.
-            worker.making = worker.actor.make.options(num_returns="streaming").remote(given)
-            worker.heard = time.monotonic()
-        elif given:
-            worker.actor.give.remote(given)
+        if queue or worker.songs:
+            worker.give([queue.popleft() for _ in range(self._room(worker, queue))] if queue else [])
+        elif self._queued:
+            worker.load(self._checkpoints[self._next_model()])
+        else:
+            self._relieve(worker)
 
-    def _room(self, worker: _Worker, queue: deque[PlannedSong]) -> int:
+    def _room(self, worker: SongWorker, queue: deque[PlannedSong]) -> int:
         """How many songs a worker may take: its places and one more, and no more than its share of what is left."""
         alike = [other for other in self._workers if other.checkpoint == worker.checkpoint]
         left = len(queue) + sum(len(other.songs) for other in alike)
         most = min(worker.slots + WAITING_PER_ACTOR, -(-left // (len(alike) + self._coming)))
         return max(0, min(len(queue), most - len(worker.songs)))
 
-    def _load(self, worker: _Worker) -> None:
-        """Have a worker load the model with the most songs left for each worker that holds it."""
+    def _next_model(self) -> str:
+        """The checkpoint with the most songs left for each worker that holds it."""
         waiting = {at: len(queue) for at, queue in self._queues.items() if queue}
-        if not waiting:
-            return
         holding = Counter(other.checkpoint for other in self._workers if other.checkpoint)
-        chosen = max(waiting, key=lambda at: waiting[at] / (1 + holding[at]))
-        worker.checkpoint, worker.heard = chosen, time.monotonic()
-        worker.loading = worker.actor.load.remote(self._checkpoints[chosen])
+        return max(waiting, key=lambda at: waiting[at] / (1 + holding[at]))
 
-    def _replace(self, worker: _Worker, error: Exception) -> None:
+    def _relieve(self, idle: SongWorker) -> None:
+        """Let a worker without songs, perhaps one that joined late, take half of those of the one that needs longest.
+
+        Those with the most left to make; begun ones go on from where they are. Not for a last minute's sake.
+        """
+        others = [one for one in self._workers if len(one.songs) > 1 and one.seconds_left > WORTH_MOVING_S]
+        if not others:
+            return
+        giver = max(others, key=lambda one: one.seconds_left)
+        if idle.checkpoint != giver.checkpoint:
+            assert giver.checkpoint
+            idle.load(self._checkpoints[giver.checkpoint])
+        elif time.monotonic() - self._asked.get(giver.number, -ASK_AGAIN_S) > ASK_AGAIN_S:
+            self._asked[giver.number] = time.monotonic()
+            most_left = sorted(giver.songs.values(), key=giver.left, reverse=True)
+            giver.take_back([song.id for song in most_left[: len(most_left) // 2]])
+
+    def _replace(self, worker: SongWorker, error: Exception) -> None:
         """A worker is gone: its songs go back to the front of the queue, and another takes its place."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, SampleRNNError):
@@ -255,14 +250,14 @@ class SongPool:
         self._tell("lost", number=worker.number, reason=reason, songs=list(worker.songs))
         ray.kill(worker.actor)
         # A node that is lost or preempted is nobody's fault; with fewer places it will do.
-        free = any(text in str(error) for text in _NODE_LOST) or (full and self._halve(worker))
+        free = _NODE_LOST in str(error) or (full and self._halve(worker))
         for song in worker.songs.values():
             self._again(song, free, reason)
-        if not worker.songs and not free:  # it died while it started, or loaded the model
-            self._tries[""] += 1
-            if self._tries[""] > self._run.retries:
+        if not worker.songs and not free:
+            self._stillborn, self._paused = self._stillborn + 1, time.monotonic()
+            if self._stillborn > self._run.retries and not self._workers:
                 raise Unreachable(
-                    f"{self._tries['']} workers died before they made anything, the last of: {reason}; "
+                    f"{self._stillborn} workers died before they made anything, the last of: {reason}; "
                     "doctor says what is wrong with this machine, doctor --cluster with the others"
                 ) from error
         self._grow()
@@ -278,11 +273,15 @@ class SongPool:
             self.failed[song.id] = f"failed after {self._run.retries} retries: {reason}"
             self._tell("failed", song=song.id, reason=self.failed[song.id])
         else:
-            self._queues[song.checkpoint.key].appendleft(song)
+            self._queue(song)
 
-    def _halve(self, worker: _Worker) -> bool:
+    def _queue(self, song: PlannedSong) -> None:
+        """To the front: what was begun is finished first."""
+        self._queues[song.checkpoint.key].appendleft(song)
+
+    def _halve(self, worker: SongWorker) -> bool:
         """New workers get half the places of one that ran out of memory; False where samples depend on the number."""
-        if worker.slots < 2 or SLOTS_IN_ID.search(worker.engine):
+        if worker.ready is None or worker.slots < 2 or SLOTS_IN_ID.search(worker.ready.engine):
             return False
         places = min(worker.slots // 2, self._run.slots or worker.slots)
         self._run = self._run.model_copy(update={"slots": places})
@@ -295,8 +294,8 @@ class SongPool:
             ray.wait(busy, num_returns=1, timeout=POLL_S)
 
 
-def _too_many(worker: _Worker) -> str:
-    fixed = SLOTS_IN_ID.search(worker.engine)
+def _too_many(worker: SongWorker) -> str:
+    fixed = worker.ready and SLOTS_IN_ID.search(worker.ready.engine)
     remedy = (
         f"; its samples depend on that number: use another name with run.slots={worker.slots // 2}"
         if fixed

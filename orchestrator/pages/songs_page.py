@@ -13,7 +13,7 @@ from orchestrator.pages.folder import MadeFolder
 from orchestrator.pages.render import INDEX, write_page
 from orchestrator.pages.song_picture import VERSION, song_png
 from orchestrator.pages.spectrogram import spectrogram_png
-from orchestrator.ranked_songs import SongRow, ranked_songs
+from orchestrator.ranked_songs import SongRow
 from orchestrator.songs import AUDIO
 from orchestrator.trials import SweepView
 from orchestrator.workspace import Workspace
@@ -29,16 +29,16 @@ _PASSAGE_HEIGHT = 48
 
 
 def write_songs_page(
-    workspace: Workspace, batch: str, on_progress: Callable[[int, int], None] = lambda done, total: None
+    workspace: Workspace,
+    batch: str,
+    rows: list[SongRow],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
-    """Write the page of a batch and say where its index.html is; what has not changed is kept.
+    """Write the page of a batch's ranked songs and say where its index.html is; what has not changed is kept.
 
     on_progress gets (songs drawn, songs to draw). The audio is the batch's own, one folder up, so that a batch's folder
-    is shared as a whole. Raises BadInput when the batch has no song.
+    is shared as a whole.
     """
-    rows = ranked_songs(workspace, batch)
-    if not rows:
-        raise BadInput(f"the batch {batch} has no finished song; run orchestrator generate again")
     made = MadeFolder(workspace.batch(batch).at("page"))
     music = _training_music(workspace, rows)
     shown = []

@@ -39,6 +39,11 @@ class _Place:
     """Samples made, the prompt's among them."""
     take: int = 0
     caught: list[Caught] = field(default_factory=list)
+    left: bool = False
+    """Whether no more of it is wanted here."""
+
+    def leave(self) -> None:
+        self.left = True
 
     @property
     def seed(self) -> int:
@@ -103,6 +108,8 @@ class Engine:
                 if block.last:
                     places[slot] = None
                 yield block
+                if place.left:
+                    places[slot] = None
 
     def _seat(self, slot: int, position: int, song: Song) -> _Place:
         """Put a song into a slot, at its beginning or where its state says."""
@@ -205,7 +212,8 @@ class Engine:
             return None
         start = max(0, first - song.skipped)
         save = partial(self._save, slot, place, self._blocks)
-        return Block(place.position, start, pcm, place.at == total, place.take, tuple(place.caught), save)
+        last = place.at == total
+        return Block(place.position, start, pcm, last, place.take, tuple(place.caught), save, place.leave)
 
     def _save(self, slot: int, place: _Place, blocks: int) -> SongState:
         """A song's state, as long as the backend hasn't moved on."""

@@ -158,3 +158,5 @@ class Block:
     """All traps so far, those of earlier takes too."""
     save: Callable[[], SongState]
     """The song's state behind this block, to go on from; ask before the next block is taken."""
+    leave: Callable[[], None]
+    """Make no more of this song; its place falls free. To be called before the next block is taken."""

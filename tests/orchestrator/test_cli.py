@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,14 +13,17 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cli
+from orchestrator.asked import SWEEPS, sweep_asked
 from orchestrator.config import SweepConfig
 from orchestrator.drift import check_same_config
 from orchestrator.journal import read_journal
 from orchestrator.lease import hold
 from orchestrator.trials import SweepView
 from orchestrator.workspace import CONFIG, Workspace
+from samplernn import commit
 from samplernn.attempts import list_commits, read_lineage
 from tests.made import tiny_experiment, wait_until, write_dataset
+from tests.sounds import write_sound
 
 SWEEP = """
 dataset: toy
@@ -54,6 +58,7 @@ def place(tmp_path, monkeypatch):
         SWEEP.replace("[8, 16]", "{int: [8, 1007]}, train.seed: {int: [1, 1000]}")
     )
     (tmp_path / "asha.yaml").write_text(SWEEP.replace("{type: none}", "{type: asha, grace_steps: 5000}"))
+    (tmp_path / "card.yaml").write_text("name: band\n")
     (tmp_path / "impossible.yaml").write_text(SWEEP.replace("[8, 16]}", "[0, -1], model.n_rnn: [1]}"))
     return tmp_path
 
@@ -73,6 +78,17 @@ def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
 BAD = {
     "empty folder": (["ingest", "empty"], "no audio"),
     "missing folder": (["ingest", "nowhere"], "there is no folder"),
+    "ingest YAML without a source": (
+        ["ingest", "card.yaml"],
+        "source is missing; give source=... (Folder of audio",
+    ),
+    "ingest YAML with a typo": (["ingest", "card.yaml", "sampel_rate=8000"], "did you mean sample_rate?"),
+    "ingest YAML that is not there": (["ingest", "none.yaml"], "none.yaml: there is no such file"),
+    "ingest YAML and a folder": (["ingest", "card.yaml", "empty"], "'empty' is a second place"),
+    "sweep that is not shipped": (
+        ["sweep", "lapdog"],
+        "there are dadabots-300, laptop, layers-dim-frame, overnight; or give a path to a YAML file of your own",
+    ),
     "unknown key": (["sweep", "typo.yaml"], "did you mean base.model.n_rnn"),
     "unknown override": (["sweep", "good.yaml", "base.model.dimm=8"], "did you mean base.model.dim"),
     "duplicate key": (["sweep", "twice.yaml"], "dataset"),
@@ -126,6 +142,34 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(place, monkeypatch, cap
     assert expected in error
     assert "Traceback" not in error
     assert files(place) == before
+
+
+def test_ingest_takes_a_yaml_s_settings_and_the_command_line_s_on_top(place, monkeypatch, capsys, ray_local):
+    """A relative source is meant from where the command runs, and is the same dataset as the folder's own path."""
+    write_sound(place / "songs" / "one.wav", seconds=3)
+    (place / "mine.yaml").write_text("source: songs\nsample_rate: 8000\nlicense: my own\n")
+    code, said, error = run(monkeypatch, capsys, "ingest", "mine.yaml", "valid=0.2")
+    assert code == 0, error
+    assert said.endswith("next: orchestrator sweep laptop dataset=mine\n")
+    config = commit.read_record(Workspace.open("workspace").dataset("mine"), CONFIG)
+    assert (config["sample_rate"], config["license"], config["valid"]) == (8000, "my own", 0.2)
+    assert config["source"] == str(place / "songs")
+    again = ["ingest", "songs", "name=mine", "sample_rate=8000", "license=my own", "valid=0.2"]
+    assert run(monkeypatch, capsys, *again)[0] == 0
+    code, _, error = run(monkeypatch, capsys, "ingest", "mine.yaml")
+    assert code == 2
+    assert "valid: 0.2 -> 0.06" in error
+
+
+def test_shipped_sweeps_are_taken_by_name_and_the_help_names_each():
+    shipped = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+    for name in shipped:
+        asked = sweep_asked(name, ["dataset=band"], debug=False)
+        assert asked.name == name
+        assert asked == sweep_asked(str(SWEEPS / f"{name}.yaml"), ["dataset=band"], debug=False)
+    told = re.search(r"taken by NAME:(.*)\.$", cli.sweep.__doc__, re.MULTILINE | re.DOTALL)
+    assert told
+    assert sorted(told[1].split(".")[0].replace(",", " ").split()) == shipped
 
 
 def test_folder_of_texts_is_refused_with_each_reason(place, monkeypatch, capsys, ray_local):

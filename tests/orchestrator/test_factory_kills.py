@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -44,7 +43,7 @@ CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-nodes = [cluster.add_node(num_cpus=2) for _ in range(3)]
+nodes = [cluster.add_node(num_cpus=2) for _ in range(int(sys.argv[1]))]
 cluster.wait_for_nodes()
 print(cluster.address, nodes[-1].node_id, flush=True)
 for line in sys.stdin:
@@ -58,12 +57,14 @@ cluster.shutdown()
 
 
 @contextmanager
-def shaky_cluster() -> Iterator[tuple[str, str, Callable[[str], None], Callable[[], None]]]:
-    """Address of a head without cores and three nodes of two; id of the node that "remove" removes; tell, and wait."""
+def shaky_cluster(
+    nodes: int = 3,
+) -> Iterator[tuple[str, str, Callable[[str], None], Callable[[], None]]]:
+    """Address of a head without cores and nodes of two; id of the node that "remove" removes; tell, and wait."""
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env=environment, text=True,
+        [sys.executable, "-c", CLUSTER, str(nodes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, env=environment, text=True,
     ) as process:  # fmt: skip
         assert process.stdin
         assert process.stdout
@@ -211,6 +212,7 @@ def test_factory_that_is_shot_at_makes_every_song_once_and_to_the_same_samples(w
         done()
         assert driver.wait(240) == 0, f"seed {seed}: {(tmp_path / 'driver.log').read_text()}"
     assert made_before < len(STEPS) * EACH, "the driver was killed too late"
+    assert "raylet" not in (tmp_path / "driver.log").read_text(), "Ray's own lines in what a person sees"
 
     journal = entries(workspace)
     assert sum(entry["kind"] == "lost" for entry in journal[:second_run]) >= 5, f"seed {seed}"
@@ -240,7 +242,7 @@ def test_factory_that_is_shot_at_makes_every_song_once_and_to_the_same_samples(w
             if later and later[0]["kind"] == "song" and later[0]["resumed"] is not None:
                 assert later[0]["resumed"] >= reached[entry["number"]].get(song, 0), f"seed {seed}: {song}"
 
-    for section, source in enumerate(choose_sources(workspace, _job(file)), start=1):
+    for section, source in enumerate(choose_sources(workspace, _job(str(file))), start=1):
         model, about = load_model(source.checkpoint.folder)
         folded = fold(model)
         backend, _ = choose_backend(folded, torch.device("cpu"), wanted="native", slots=EACH, threads=2)
@@ -254,7 +256,61 @@ def test_factory_that_is_shot_at_makes_every_song_once_and_to_the_same_samples(w
             assert np.array_equal(pcm, whole), f"seed {seed}: song {index} of section {section}"
 
 
-def _job(file: Path):
+HASTY = """
+from orchestrator import cli
+from orchestrator.on_ray import song_pool
+song_pool.WORTH_MOVING_S = 1.0  # of a real batch, a minute
+cli.main()
+"""
+
+
+@pytest.mark.skipif(bool(unavailable()), reason="the native kernel is not built")
+def test_node_that_joins_when_every_song_is_given_away_takes_over_half_of_them(workspace, tmp_path):
+    length, count = 240, 8
+    command = [
+        sys.executable, "-c", HASTY, "generate", "toy", "name=late", f"songs={count}", f"seconds={length}",
+        "run.backend=native", "run.measures=false", "run.page=false", "-w", str(workspace.storage),
+    ]  # fmt: skip
+    batch = workspace.batch("late")
+
+    def told(kind: str) -> list[dict]:
+        try:
+            return [entry for entry in read_journal(batch) if entry["kind"] == kind]
+        except (FileNotFoundError, Damaged):
+            return []
+
+    with shaky_cluster(1) as (address, first, tell, done), (tmp_path / "driver.log").open("w") as said:
+        driver = subprocess.Popen(
+            command, stdout=said, stderr=said, env={**os.environ, "RAY_ADDRESS": address}, text=True
+        )
+        wait_until(driver, lambda: len(told("worker")) == 2, "two workers on the first node")
+        began = {entry["number"] for entry in told("worker")}
+        assert not told("song"), "the songs are too short for a node to join"
+        tell("add")
+        done()
+        wait_until(driver, lambda: len(told("returned")) >= 2, "songs that are given back")
+        assert driver.wait(240) == 0, (tmp_path / "driver.log").read_text()
+    late = {entry["number"] for entry in told("worker") if entry["node"] != first}
+    assert late
+    assert not late & began
+    taken = {entry["song"]: entry for entry in told("song") if entry["worker"] in late}
+    assert len(taken) >= 2, "the late workers had less than their share"
+    assert taken.keys() <= {entry["song"] for entry in told("returned")}
+    assert all(entry["resumed"] > 0 for entry in taken.values()), "what was made was made again"
+    assert sorted(entry["song"] for entry in told("song")) == [f"{index:04d}" for index in range(count)]
+
+    song = min(taken)
+    (source,) = choose_sources(workspace, _job("toy", "name=late", f"songs={count}", f"seconds={length}"))
+    model, about = load_model(source.checkpoint.folder)
+    backend, _ = choose_backend(fold(model), torch.device("cpu"), wanted="native", slots=1, threads=2)
+    alone = [Song(seed=source.section.generate.seed, index=int(song), samples=length * RATE)]
+    (undisturbed,) = generate_whole(Engine(fold(model), backend, about.sample_rate), alone)
+    (whole,) = without_dc(lambda: [undisturbed.pcm], RATE)
+    pcm, _ = decode_flac(commit.read_file(workspace.song("late", song), "song.flac"))
+    assert np.array_equal(pcm, whole)
+
+
+def _job(*words: str):
     from orchestrator.asked import songs_asked
 
-    return songs_asked([str(file)]).job
+    return songs_asked(list(words)).job

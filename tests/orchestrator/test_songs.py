@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -521,6 +522,115 @@ def test_out_of_memory_fails_songs_whose_samples_depend_on_the_places(workspace,
     assert list(pool.failed) == ["0000", "0001"]
     assert "out of memory with 4 songs side by side" in pool.failed["0000"]
     assert "another name with run.slots=2" in pool.failed["0000"]
+
+
+class Stillborn(SongActor):
+    """An actor that dies when it is to load a model."""
+
+    def load(self, checkpoint):
+        os._exit(1)
+
+
+class NeverBorn(SongActor):
+    """An actor that dies while it is made."""
+
+    def __init__(self, workspace, batch, run):
+        os._exit(1)
+
+
+class Rivals(SongActor):
+    """Actors of which one alone can load a model: as if the other's machine were at fault."""
+
+    def load(self, checkpoint):
+        if not self._workspace.batch(self._batch).create("first", b""):
+            os._exit(1)
+        return super().load(checkpoint)
+
+
+class ShortLived(SongActor):
+    """An actor that dies with its first songs in hand."""
+
+    def make(self, songs):
+        yield os._exit(1)
+
+
+@pytest.mark.parametrize("dying", [Stillborn, NeverBorn])
+def test_workers_that_all_die_at_their_start_end_the_command_with_the_reason(
+    workspace, ray_local, monkeypatch, capsys, dying
+):
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", dying)
+    name = f"all-{dying.__name__}"
+    code, said, error = run(
+        monkeypatch, capsys, "generate", "toy", f"name={name}", "songs=9", f"seconds={SECONDS}", "run.actors=2",
+        "run.retries=2",
+        "-w", str(workspace.storage),
+    )  # fmt: skip
+    assert code == 3, said + error
+    (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert re.search(r"\d workers died before they made anything, the last of: .*doctor says", line), line
+    assert "Traceback" not in error
+    lost = [entry for entry in read_journal(workspace.batch(name)) if entry["kind"] == "lost"]
+    assert 3 <= len(lost) <= 4
+    assert not any(entry["songs"] for entry in lost)
+    monkeypatch.undo()
+    assert generate(workspace, job(name, songs=9), GenerateRun(page=False, measures=False), console()) == {}
+
+
+def test_worker_that_works_makes_all_songs_where_others_die_at_their_start(workspace, ray_local, monkeypatch):
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", Rivals)
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.GROW_EVERY_S", 0.0)
+    pool = pool_of(workspace, "rivals", lambda said, node: None, retries=2, slots=1, measures=False)
+    pool.run(plan_songs(choose_sources(workspace, job("rivals", songs=12))))
+    assert pool.failed == {}
+    kinds = Counter(entry["kind"] for entry in read_journal(workspace.batch("rivals")))
+    assert (kinds["worker"], kinds["song"]) == (1, 12)
+    assert 1 <= kinds["lost"] <= 3
+
+
+def test_workers_that_die_with_their_songs_end_with_every_song_named(
+    workspace, ray_local, monkeypatch, capsys
+):
+    monkeypatch.setattr("orchestrator.on_ray.song_pool.SongActor", ShortLived)
+    code, said, error = run(
+        monkeypatch, capsys, "generate", "toy", "name=doomed", "songs=3", "run.actors=1", "run.retries=1",
+        "-w", str(workspace.storage),
+    )  # fmt: skip
+    assert code == 1, said + error
+    named = [line for line in said.splitlines() if re.match(r"song 000\d failed: failed after 1 retr", line)]
+    assert len(named) == 3, said
+    assert "3 songs failed; the same command tries again" in said
+    lost = [entry for entry in read_journal(workspace.batch("doomed")) if entry["kind"] == "lost"]
+    assert len(lost) == 2
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_songs_that_are_asked_back_go_on_elsewhere_to_the_same_samples(
+    workspace, ray_local, monkeypatch, begun
+):
+    """Of three songs two are asked back; with one place they are not begun, with four they are in the middle."""
+    monkeypatch.setattr("orchestrator.on_ray.song_actor.REPORT_EVERY_S", 0.0)
+    name, run = f"back-{begun}", GenerateRun(slots=4 if begun else 1, measures=False)
+    songs = plan_songs(choose_sources(workspace, job(name, songs=3)))
+    one = SongActor(workspace, name, run)
+    one.load(songs[0].checkpoint)
+    making = one.make(songs)
+    next(making)
+    one.take_back(["0000", "0002"] if begun else ["0001", "0002"])
+    told = list(making)
+    back = [said.returned for said in told if said.returned]
+    assert sorted(back) == (["0000", "0002"] if begun else ["0001", "0002"])
+    assert [said.finished for said in told if said.finished] == (["0001"] if begun else ["0000"])
+    other = SongActor(workspace, name, run)
+    other.load(songs[0].checkpoint)
+    resumed = [said.resumed for said in other.make([s for s in songs if s.id in back]) if said.finished]
+    assert len(resumed) == 2
+    assert all((at > 0) == begun for at in resumed)
+    undisturbed = SongActor(workspace, f"calm-{begun}", run)
+    undisturbed.load(songs[0].checkpoint)
+    list(undisturbed.make(songs))
+    calm, got = songs_of(workspace, f"calm-{begun}"), songs_of(workspace, name)
+    assert list(calm) == list(got)
+    assert all((pcm(calm[song]) == pcm(got[song])).all() for song in calm)
 
 
 @pytest.mark.system

@@ -110,6 +110,28 @@ def test_a_song_interrupted_at_any_block_goes_on_sample_by_sample(engine, folded
         assert all(np.array_equal(a.pcm, b.pcm) for a, b in zip(again, blocks[stop:], strict=True))
 
 
+def test_a_song_that_leaves_frees_its_place_and_goes_on_elsewhere_to_the_same_samples(engine, folded):
+    wanted = [Song(2, index, 4500) for index in range(3)]
+    undisturbed = list(engine(folded).generate(wanted[:1]))
+    waiting, seen, asked, left = iter(wanted), set[int](), False, False
+
+    def next_song() -> Song | None:
+        nonlocal asked
+        first, asked = not asked, True
+        return next(waiting, None) if first or left else None
+
+    for block in engine(folded).serve(next_song):
+        seen.add(block.song)
+        if block.song == 0:
+            assert not left, "a song that left was made further"
+            state, left = block.save(), True
+            block.leave()
+    assert seen == {0, 1, 2}
+    rest = list(engine(folded).generate([replace(wanted[0], state=state)]))
+    assert [block.start for block in rest] == [block.start for block in undisturbed[1:]]
+    assert all(np.array_equal(a.pcm, b.pcm) for a, b in zip(rest, undisturbed[1:], strict=True))
+
+
 def test_a_song_whose_state_is_its_end_has_nothing_left_but_the_end(engine, folded):
     (last,) = [block.save() for block in engine(folded).generate([Song(2, 9, 500)]) if block.last]
     (block,) = engine(folded).generate([Song(2, 9, 500, state=last)])
