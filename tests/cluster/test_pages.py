@@ -59,7 +59,9 @@ def verb(words: list[str]) -> None:
         if context.params["words"]:
             verb(list(context.params["words"]))
     elif command.name == "sweep":
-        asked.sweep_asked(str(ROOT / context.params["file"]), context.params["settings"] or [], debug=False)
+        file = context.params["file"]
+        file = str(ROOT / file) if "/" in file else file
+        asked.sweep_asked(file, context.params["settings"] or [], debug=False)
     elif command.name == "ingest":
         asked.ingest_asked(context.params["folder"], context.params["settings"] or [])
     elif command.name == "generate" and context.params["sweep_name"]:
