@@ -8,7 +8,7 @@ from typing import Any
 
 from samplernn.chunks import SPLITS
 
-_NAME = 32
+_NAME = 20
 _CLIPPED, _SILENT, _DC = 0.001, 0.5, 0.01
 
 
@@ -90,18 +90,19 @@ class Report:
         )
 
     def _tracks(self, most: int | None) -> Iterator[str]:
-        head = f"{'track':<{_NAME}} {'min':>6} {'source':>16} {'level':>6} {'peak':>6} {'DC':>8}"
-        yield f"{head} {'silent':>7} {'clipped':>8} {'flatness':>8}"
+        head = f"{'track':<{_NAME}} {'min':>6} {'source':>10} {'level':>5} {'peak':>5} {'DC':>7}"
+        yield f"{head} {'silent':>6} {'clip':>6} {'flat':>6}"
         for track in self.card["tracks"][:most]:
             measured = track["measures"]
-            source = f"{track['source_rate']:,} Hz x{track['channels']}"
+            source = f"{track['source_rate'] / 1000:g}k x{track['channels']}"
             yield (
-                f"{_short(track['source']):<{_NAME}} {track['seconds'] / 60:6.2f} {source:>16} "
-                f"{measured['rms_dbfs']:6.1f} {measured['peak_dbfs']:6.1f} {measured['dc']:z8.5f} "
-                f"{measured['silence']:7.1%} {measured['clipped']:8.3%} {measured['flatness']:8.4f}"
+                f"{_short(track['source']):<{_NAME}} {track['seconds'] / 60:6.2f} {source:>10} "
+                f"{measured['rms_dbfs']:5.1f} {measured['peak_dbfs']:5.1f} {measured['dc']:z7.4f} "
+                f"{measured['silence']:6.1%} {measured['clipped']:6.2%} {measured['flatness']:6.4f}"
             )
         yield from _rest(len(self.card["tracks"]), most)
-        yield "(level and peak in dBFS; DC as a share of full scale; white noise has a flatness of 0.56)"
+        yield "(source in Hz x channels, level and peak in dBFS, DC as a share of full scale,"
+        yield " clip: clipped samples, flat: spectral flatness, 0.56 in white noise)"
 
     @property
     def notes(self) -> list[str]:

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.audition.commands import orchestrator
 from orchestrator.board import Board
 from orchestrator.lease import is_held
 from orchestrator.live import View
@@ -104,5 +105,5 @@ def sweep_status(workspace: Workspace, name: str) -> tuple[dict[str, Any], Rende
         else "no driver is at work on it; the sweep command goes on where it was"
     )
     if not running and all(trial.state in ENDED for trial in view.trials):
-        told = f"finished; next: orchestrator audition {name}"
+        told = f"finished; next: {orchestrator(workspace, 'audition', name)}"
     return body, Group(board.render(), Text(told))
