@@ -113,6 +113,7 @@ def test_more_songs_go_onto_the_same_run(workspace: Workspace, server: Server) -
     assert [row["count/songs"] for row in server.rows(run)] == [3, 4]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("fault", ["hang", "die"])
 def test_a_server_that_fails_holds_no_verb_and_sync_ships_what_is_missing_once(
     workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -140,6 +141,7 @@ def free(workspace: Workspace) -> bool:
     return lock is not None
 
 
+@pytest.mark.system
 def test_songs_wait_for_another_shipper_of_their_sweep(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

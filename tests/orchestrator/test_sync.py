@@ -119,6 +119,7 @@ def test_sync_after_a_pick_refers_to_its_checkpoint(workspace: Workspace) -> Non
     ]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("fault", ["refuse", "hang", "429", "die"])
 def test_sync_when_the_server_is_back_ships_everything_once(
     workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -166,7 +167,7 @@ def test_sync_goes_to_the_project_that_the_sweep_was_first_shipped_to(workspace:
             assert (run.entity, run.project) == ("band", "riffs")
 
 
-@pytest.mark.parametrize("mode", ["offline", "online"])
+@pytest.mark.parametrize("mode", ["offline", pytest.param("online", marks=pytest.mark.system)])
 def test_sync_to_another_project_ships_all_there_and_each_project_once(
     workspace: Workspace, mode: str, request: pytest.FixtureRequest
 ) -> None:
@@ -214,6 +215,7 @@ print(wandb_run.send_summary(place, Summary("ingest", "toy", {}, references=[toy
     assert references(path) == {"dataset": ["s3://bucket/card.json", "gs://bucket/pcm.arrow"]}
 
 
+@pytest.mark.system
 def test_sync_to_another_server_ships_all_there_too(
     workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

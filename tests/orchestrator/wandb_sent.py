@@ -20,10 +20,10 @@ SONGS = [tone(RATE * 2, seed=seed) for seed in range(3)]
 
 
 def made_workspace(folder: Path) -> Workspace:
-    """A dataset, a sweep, songs and an album."""
+    """A dataset, a sweep of two trials, songs and an album; W&B takes a second or two for each run."""
     workspace = Workspace.open(str(folder))
     write_dataset(workspace.dataset("toy"))
-    write_sweep(workspace)
+    write_sweep(workspace, space={"model.dim": [64, 128]})
     write_batch(workspace, sounds=SONGS)
     build_album(workspace, AlbumConfig(name="first", songs="toy-songs"), lambda at, of: None)
     return workspace
