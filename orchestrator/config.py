@@ -72,17 +72,17 @@ class Tracking(Frozen):
     """The W&B project."""
 
 
-class IngestRun(Frozen):
-    """How a dataset is made: nothing here changes what comes out."""
+class Making(Frozen):
+    """How a dataset or an album is made: nothing here changes what comes out."""
 
     tracking: Tracking = Tracking()
-    """Dashboards."""
+    """Dashboards; what isn't said of an album's is as the sweep's last run had it."""
 
 
 class IngestFile(IngestConfig):
     """What the command line of `ingest` may say: the dataset, and how it is made."""
 
-    run: IngestRun = IngestRun()
+    run: Making = Making()
     """How it is executed."""
 
     @property
@@ -441,17 +441,10 @@ class AlbumConfig(Frozen):
     """Whether all of it is also packed into album.zip."""
 
 
-class AlbumRun(Frozen):
-    """How an album is made: nothing here changes what comes out."""
-
-    tracking: Tracking = Tracking()
-    """Dashboards; what isn't said is as the sweep's last run had it."""
-
-
 class AlbumFile(AlbumConfig):
     """What a YAML and a command line of an album may say: the album, and how it is made."""
 
-    run: AlbumRun = AlbumRun()
+    run: Making = Making()
     """How it is executed."""
 
     @property

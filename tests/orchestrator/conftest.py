@@ -1,4 +1,4 @@
-"""What the tests of the listening room share: a workspace with a swept sweep, a browser, a window in the room."""
+"""What several tests share: a workspace with a swept sweep, a browser, a window in the room; a W&B server."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.orchestrator.browser import chromium
 from tests.orchestrator.listening import ELSEWHERE, HOSTILE, Listening
 from tests.orchestrator.made_sweep import RATE, write_batch
 from tests.orchestrator.served import served
+from tests.orchestrator.wandb_ends import KEY, Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,13 @@ def listening(workspace: Workspace, browser) -> Iterator[Listening]:
         yield window
         window.context.close()
         assert window.complaints == []
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A W&B server on this machine, which is logged in to it."""
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
+        yield server

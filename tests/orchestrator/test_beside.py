@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from orchestrator.workspace import SOURCES, Workspace
 from samplernn import commit
 from samplernn.flac import decode_flac
 from tests.orchestrator.made_sweep import write_batch
-from tests.orchestrator.wandb_ends import Server, history_of, log_out, serving, wait_for
+from tests.orchestrator.wandb_ends import Server, history_of, log_out, wait_for
 from tests.orchestrator.wandb_sent import (
     GROUP,
     SONGS,
@@ -48,14 +48,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     ran(workspace, wandb="auto", project="samplernn")
     monkeypatch.setattr(beside, "LEAVE_S", 60.0)  # a busy machine
     return workspace
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with serving() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-        yield server
 
 
 def ran(workspace: Workspace, **tracking: str) -> None:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,8 @@ from samplernn.attempts import begin_attempt, step_name, write_metrics
 from samplernn.errors import BadInput
 from samplernn.flac import decode_flac, encode_flac
 from tests.made import tiny_experiment, tone
-from tests.orchestrator.wandb_ends import Server, history_of, log_out, records, serving, wait_for
+from tests.orchestrator.wandb_ends import KEY, Server, history_of, log_out, records, wait_for
 
-KEY = "canary" + "0123456789" * 4
 SWEEP = "riffs"
 DRIVER = """
 import sys, time
@@ -127,15 +125,6 @@ class Band:
 def band(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Band:
     log_out(monkeypatch, tmp_path / "home")
     return Band(tmp_path / "workspace")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with serving() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
-        yield server
 
 
 def start(band: Band, mode: str) -> Shipping:

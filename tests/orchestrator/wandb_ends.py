@@ -19,6 +19,8 @@ import pytest
 from wandb.proto import wandb_internal_pb2
 
 BLOCK = 32_768
+KEY = "canary" + "0123456789" * 4
+"""The login of the tests' server."""
 
 
 def log_out(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
